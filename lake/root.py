@@ -1,0 +1,126 @@
+"""The lake's folder: where things are, and the marker that says which layout it has.
+
+ROOT/
+  lake.json                 the version marker; its absence means "not a lake"
+  spool/<stream>/           raw frames in segments, one folder per stream (see lake.spool)
+  tables/<table>/           one Delta table each: date=…/family=…/*.parquet and _delta_log/
+  quarantine/               bytes that could not be understood, each with its reason
+  locks/                    advisory locks
+  logs/                     what the daemon has to say
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lake.durable import make_dirs, replace_file
+from lake.errors import RootError
+
+LAYOUT_VERSION: Final = 1
+MARKER: Final = "lake.json"
+FORMAT: Final = "ticklake"
+FOLDERS: Final = ("spool", "tables", "quarantine", "locks", "logs")
+STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """An existing lake root whose marker has been checked. Make one with `open_root`."""
+
+    path: Path
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine"
+
+    @property
+    def locks(self) -> Path:
+        return self.path / "locks"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def table(self, name: str) -> Path:
+        """Folder of the Delta table `name`, which must be a name of the schema contract."""
+        return self.tables / name
+
+    def stream(self, name: str) -> Path:
+        """Folder of the spool stream `name`.
+
+        Raises:
+            RootError: the name could not be a folder of the spool.
+        """
+        if not STREAM_NAME.fullmatch(name):
+            raise RootError(f"stream name {name!r}: use 1-64 of a-z 0-9 _ - and start with a letter or digit")
+        return self.spool / name
+
+    def streams(self) -> list[str]:
+        """Names of the streams that have a folder in the spool, sorted."""
+        if not self.spool.is_dir():
+            return []
+        return sorted(p.name for p in self.spool.iterdir() if p.is_dir() and STREAM_NAME.fullmatch(p.name))
+
+
+def open_root(path: Path, *, create: bool = False) -> Root:
+    """Check the marker in `path` and return the root; with `create`, lay out an empty folder first.
+
+    Raises:
+        RootError: not a lake, a foreign folder with files in it, or a layout of another version.
+    """
+    path = path.absolute()
+    marker = path / MARKER
+    if not marker.exists():
+        if not create:
+            raise RootError(
+                f"{path} is not a lake; start one with `lake --root {path} collect` or `lake demo`"
+            )
+        _lay_out(path, marker)
+    _check_marker(marker)
+    return Root(path)
+
+
+def _lay_out(path: Path, marker: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise RootError(f"{path} is a file; give a folder for the lake")
+    ours = {*FOLDERS, "lost+found"}  # ours without a marker: a first start that was cut short
+    foreign = (
+        [p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(f".{MARKER}")]
+        if path.exists()
+        else []
+    )
+    if foreign:
+        raise RootError(
+            f"{path} has other files in it ({foreign[0]}, …); give an empty or new folder for the lake"
+        )
+    for folder in FOLDERS:
+        make_dirs(path / folder)
+    replace_file(marker, json.dumps({"format": FORMAT, "layout": LAYOUT_VERSION}).encode() + b"\n")
+
+
+def _check_marker(marker: Path) -> None:
+    try:
+        content = json.loads(marker.read_bytes())
+        found_format, found_layout = content["format"], content["layout"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RootError(
+            f"{marker} is not a version marker of this project ({error}); restore it from backup"
+        ) from None
+    if found_format != FORMAT:
+        raise RootError(f"{marker} belongs to {found_format!r}, not to {FORMAT!r}; give another folder")
+    if not isinstance(found_layout, int) or found_layout > LAYOUT_VERSION:
+        raise RootError(
+            f"{marker.parent} has layout {found_layout}, this version knows {LAYOUT_VERSION}; install a newer ticklake"
+        )

@@ -1,0 +1,1 @@
+"""Jobs from spool and tables to tables; each can be run twice with the same result."""
