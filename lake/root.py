@@ -122,5 +122,6 @@ def _check_marker(marker: Path) -> None:
         raise RootError(f"{marker} belongs to {found_format!r}, not to {FORMAT!r}; give another folder")
     if not isinstance(found_layout, int) or found_layout > LAYOUT_VERSION:
         raise RootError(
-            f"{marker.parent} has layout {found_layout}, this version knows {LAYOUT_VERSION}; install a newer ticklake"
+            f"{marker.parent} has layout {found_layout}, this version knows {LAYOUT_VERSION}; "
+            "install a newer ticklake"
         )
