@@ -1,7 +1,7 @@
 """Write the references that come from the code: docs/cli.md, docs/settings.md, docs/tables.md.
 
-    python -m docs.generate           write them
-    python -m docs.generate --check   exit 1 if one is not what the code says
+python -m docs.generate           write them
+python -m docs.generate --check   exit 1 if one is not what the code says
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _options(command: Any) -> str:
         names = parameter.opts + parameter.secondary_opts
         label = "`" + "`, `".join(names) + "`" if names[0].startswith("-") else f"`{parameter.name.upper()}`"
         default = parameter.default
-        shown = "" if default is None or callable(default) or parameter.is_flag_off(default) else f"`{default}`"
+        shown = (
+            "" if default is None or callable(default) or parameter.is_flag_off(default) else f"`{default}`"
+        )
         rows.append(f"| {label} | {shown} | {parameter.help or ''} |")
     return "\n".join(rows) + "\n"
 

@@ -97,3 +97,67 @@ class CompactReport:
             }
             for r in self.rewritten
         ]
+
+
+def compact(
+    root: Root,
+    settings: CompactSettings | None = None,
+    *,
+    days: Sequence[datetime.date] | None = None,
+    tables: Sequence[str] | None = None,
+    now: datetime.datetime | None = None,
+) -> CompactReport:
+    """Rewrite what is due: every closed day that is not one compacted file, and large piles of the open day.
+
+    `days` rewrites just these days, also where one is not closed yet. A second run finds nothing to do.
+
+    Raises:
+        BusyError: another process compacts one of the tables.
+        CorruptionError: an input is not what its name in the log says; nothing was replaced.
+    """
+    settings = settings or CompactSettings()
+    now = now or datetime.datetime.now(datetime.UTC)
+    report = CompactReport()
+    for name in tables or TABLES:
+        if name not in TABLES:
+            raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+        with exclusive(root.locks / f"compact-{name}.lock", f"compacting {name}"):
+            table = Table.open(root, TABLES[name])
+            due = [p for p in _partitions(table) if _is_due(p, settings, days, now.date())]
+            job = partial(_rewrite_partition, root, name, settings)
+            rewritten = executor(settings.workers).map(job, [p.partition for p in due])
+            report.rewritten += [r for r in rewritten if r]
+            table.tidy(now, grace=datetime.timedelta(hours=settings.grace_hours))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Pile:
+    """The files of one partition."""
+
+    partition: Partition
+    files: list[DataFile]
+
+    @property
+    def loose(self) -> int:
+        """Files that were never compacted."""
+        return sum(not file.compacted for file in self.files)
+
+
+def _partitions(table: Table) -> list[_Pile]:
+    piles: dict[Partition, list[DataFile]] = defaultdict(list)
+    for file in table.files():
+        piles[file.partition].append(file)
+    return [_Pile(partition, files) for partition, files in sorted(piles.items())]
+
+
+def _is_due(
+    pile: _Pile, settings: CompactSettings, days: Sequence[datetime.date] | None, today: datetime.date
+) -> bool:
+    if pile.loose == 0 and len(pile.files) == 1:
+        return False
+    if days is not None:
+        return pile.partition.date in days
+    if pile.partition.date is not None and pile.partition.date < today:
+        return True
+    return pile.loose >= settings.roll_up_files

@@ -17,12 +17,14 @@ import base64
 import itertools
 import json
 import logging
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +32,7 @@ import pyarrow.compute as pc
 from lake.crashpoints import reach
 from lake.delta import Table
 from lake.durable import make_dirs, replace_file
-from lake.errors import BusyError
+from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
 from lake.root import Root
 from lake.schema import TABLES
@@ -44,6 +46,7 @@ from lake.spool import (
     recover,
     sealed_segments,
 )
+from lake.spool.writer import LOCK_FILE
 from pipeline.decoding import OFFSET, Chunk, as_utc, chunks, empty_rows, lost_chunk
 from pipeline.versions import changed_versions
 
@@ -79,6 +82,21 @@ class IngestReport:
     counts: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
     busy_streams: list[str] = field(default_factory=list)
+
+    def add(self, other: IngestReport) -> None:
+        """Sum up with a later run."""
+        self.segments += other.segments
+        self.counts.update(other.counts)
+        self.unknown_fields.update(other.unknown_fields)
+        self.busy_streams = other.busy_streams
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """What was counted, for display."""
+        rows: list[dict[str, Any]] = [{"what": "segments", "count": self.segments}]
+        rows += [{"what": name.replace("_", " "), "count": n} for name, n in self.counts.items()]
+        rows += [{"what": f"unknown field {name}", "count": n} for name, n in self.unknown_fields.items()]
+        rows += [{"what": f"stream {name} is busy elsewhere", "count": 1} for name in self.busy_streams]
+        return rows
 
 
 def ingest(
@@ -139,12 +157,15 @@ def _ingest_stream(
 def _heal_abandoned_tail(root: Root, folder: Path) -> None:
     """Seal what a dead writer left open; a living writer holds the lock and is left alone."""
     try:
-        with exclusive(folder / LOCK_NAME, f"recording into {folder.name}"):
-            recovery = recover(folder, quarantine=root.quarantine / "spool")
+        with exclusive(folder / LOCK_FILE, f"recording into {folder.name}"):
+            recovery = recover(folder, root.quarantine / "spool")
     except BusyError:
         return
-    for line in recovery.messages:
-        log.warning("%s", line)
+    for torn in recovery.torn:
+        log.warning("%s: %d torn bytes cut off, kept in %s", torn.path.name, torn.length, torn.saved_to)
+    for path, damage in recovery.damaged:
+        lost = damage.end_offset - damage.first_offset
+        log.error("%s: %d records lost to damage at byte %d", path.name, lost, damage.position)
 
 
 def _groups(
@@ -284,3 +305,31 @@ def _quarantine(root: Root, stream: str, total: Chunk) -> None:
     reasons = Counter(reject.reason for reject in total.rejected)
     for reason, count in reasons.most_common(5):
         log.warning("%d records of %s quarantined in %s: %s", count, stream, path, reason)
+
+
+def follow(
+    root: Root,
+    settings: IngestSettings | None = None,
+    spool_settings: SpoolSettings | None = None,
+    *,
+    streams: Sequence[str] | None = None,
+) -> IngestReport:
+    """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
+
+    A round that fails is told in the log and tried again in the next: the spool keeps what is not ingested.
+    """
+    settings = settings or IngestSettings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    total = IngestReport()
+    while True:
+        last = stop.wait(settings.follow_seconds)
+        try:
+            total.add(ingest(root, settings, spool_settings, streams=streams))
+        except (TransientError, CommitError) as error:
+            if last:
+                raise
+            log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
+        if last:
+            return total

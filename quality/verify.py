@@ -69,7 +69,15 @@ class VerifyReport:
             for s, end in self.streams.items()
         ]
         verdict = f"{len(self.problems)} PROBLEMS" if self.problems else "holds"
-        rows.append({"checked": f"proof {verdict}", "files": None, "rows": None, "duplicates dropped": None, "bytes": None})
+        rows.append(
+            {
+                "checked": f"proof {verdict}",
+                "files": None,
+                "rows": None,
+                "duplicates dropped": None,
+                "bytes": None,
+            }
+        )
         return rows
 
 
@@ -159,7 +167,9 @@ def _verify_streams(ledger: pa.Table, tables: dict[str, Table], report: VerifyRe
         for (_, end), (first, _) in pairwise(ordered):
             if first != end:
                 what = "skips" if first > end else "repeats"
-                report.problems.append(f"stream {stream}: coverage {what} records {min(first, end)} to {max(first, end)}")
+                report.problems.append(
+                    f"stream {stream}: coverage {what} records {min(first, end)} to {max(first, end)}"
+                )
         for name, table in tables.items():
             committed = table.committed(stream) or 0
             if committed < ordered[-1][1]:
