@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import typer.main
 
 from cli import app, sections
 from lake.schema import TABLES
-from lake.settings import field_docs
+from lake.settings import field_docs, variable_name
 
 HERE = Path(__file__).resolve().parent
 
@@ -56,14 +57,21 @@ def settings_reference() -> str:
         "in the environment, or as a flag where a verb has one; the last of these wins.\n",
     ]
     for section, cls in sections().items():
-        docs = field_docs(cls)
-        parts += [f"## [{section}]\n", "| setting | default | environment | meaning |", "|---|---|---|---|"]
-        for field in dataclasses.fields(cls):
-            variable = f"LAKE_{section}_{field.name}".upper()
-            default = "" if field.default is dataclasses.MISSING else f"`{field.default}`"
-            parts.append(f"| `{field.name}` | {default} | `{variable}` | {docs[field.name]} |")
-        parts.append("")
+        parts += _section(section, cls)
     return "\n".join(parts)
+
+
+def _section(section: str, cls: type) -> list[str]:
+    docs = field_docs(cls)
+    nested: list[str] = []
+    parts = [f"## [{section}]\n", "| setting | default | environment | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        if field.default_factory is not dataclasses.MISSING:
+            nested += _section(f"{section}.{field.name}", typing.get_type_hints(cls)[field.name])
+        else:
+            variable = variable_name(section, field.name)
+            parts.append(f"| `{field.name}` | `{field.default}` | `{variable}` | {docs[field.name]} |")
+    return [*parts, "", *nested]
 
 
 def tables_reference() -> str:

@@ -44,16 +44,23 @@ class Sources:
         Raises:
             SettingsError: an unknown key, a value of the wrong type, or what `cls` itself refuses.
         """
+        return self._fill(name, cls, self.file.get(name, {}), flags or {})
+
+    def _fill(self, name: str, cls: type[S], given: Mapping[str, Any], flags: Mapping[str, Any]) -> S:
         fields = _field_types(cls)
         values: dict[str, Any] = {}
-        for key, value in self.file.get(name, {}).items():
+        for key, value in given.items():
             place = f"[{name}] {key} in {self.file_name}"
             values[key] = _from_toml(value, _known(key, fields, place), place)
         for key, annotation in fields.items():
-            variable = f"{ENV_PREFIX}{name}_{key}".upper()
-            if variable in self.environment:
+            variable = variable_name(name, key)
+            if dataclasses.is_dataclass(annotation):
+                values[key] = self._fill(
+                    f"{name}.{key}", typing.cast("type", annotation), values.get(key, {}), {}
+                )
+            elif variable in self.environment:
                 values[key] = _from_text(self.environment[variable], annotation, variable)
-        values.update({key: value for key, value in (flags or {}).items() if value is not None})
+        values.update({key: value for key, value in flags.items() if value is not None})
         try:
             return cls(**values)
         except ValueError as error:
@@ -73,13 +80,26 @@ def read_sources(file: Path | None, sections: Mapping[str, type]) -> Sources:
         if not isinstance(body, dict):
             raise SettingsError(f"{file}: write settings in a section, such as [{next(iter(sections))}]")
     variables = {k: v for k, v in os.environ.items() if k.startswith(ENV_PREFIX)}
-    known = {f"{name}_{key}".upper() for name, cls in sections.items() for key in _field_types(cls)}
+    known = {variable_name(name, key) for top, cls in sections.items() for name, key in leaves(top, cls)}
     for variable in variables:
-        key = variable.removeprefix(ENV_PREFIX)
-        if key not in known and key not in NOT_SETTINGS:
-            hint = _did_you_mean(key, known, prefix=ENV_PREFIX)
+        if variable not in known and variable.removeprefix(ENV_PREFIX) not in NOT_SETTINGS:
+            hint = _did_you_mean(variable, known)
             raise SettingsError(f"environment variable {variable} is no setting{hint}")
     return Sources(content, str(file), variables)
+
+
+def variable_name(section: str, key: str) -> str:
+    """The environment variable for a field: ``collect.backoff``, ``first_s`` → ``LAKE_COLLECT_BACKOFF_FIRST_S``."""
+    return f"{ENV_PREFIX}{section}_{key}".replace(".", "_").upper()
+
+
+def leaves(section: str, cls: type) -> typing.Iterator[tuple[str, str]]:
+    """Every (section, field) that holds a value, fields of nested settings under ``section.field``."""
+    for key, annotation in _field_types(cls).items():
+        if dataclasses.is_dataclass(annotation):
+            yield from leaves(f"{section}.{key}", typing.cast("type", annotation))
+        else:
+            yield section, key
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -115,9 +135,9 @@ def _known(key: str, fields: Mapping[str, Any], place: str) -> Any:
     return fields[key]
 
 
-def _did_you_mean(word: str, known: typing.Iterable[str], *, prefix: str = "") -> str:
+def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _unwrap_optional(annotation: Any) -> tuple[Any, bool]:
@@ -129,6 +149,10 @@ def _unwrap_optional(annotation: Any) -> tuple[Any, bool]:
 
 def _from_toml(value: Any, annotation: Any, place: str) -> Any:
     kind, _ = _unwrap_optional(annotation)
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, dict):
+            return value
+        raise SettingsError(f"{place} must be a section of its own")
     if typing.get_origin(kind) is tuple:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.deribit.decode import decode, decode_instruments
+from lake.conform import conform
 from lake.errors import SchemaDriftError
 from lake.events import Gap, decode_event, decode_response
-from lake.schema import TABLES, conform
+from lake.schema import TABLES
 from lake.spool import Batch, Damage, RecordKind
 
 OFFSET: Final = "offset"
@@ -182,7 +183,7 @@ class _Run:
         A record whose rows do not all fit is refused whole: half a book message is no book message.
         """
         record = columns["record"].to_numpy()
-        conformed = conform(TABLES[name], columns)
+        conformed = conform(TABLES[name], columns.drop_columns(["record"]))
         bad = np.unique(record[conformed.rejected])
         rows, record = conformed.rows, record[~conformed.rejected]
         extra = {
@@ -199,8 +200,8 @@ class _Run:
             rows = rows.append_column("date", pc.cast(stamp, pa.date32()))
         rows = rows.append_column(OFFSET, pa.array(self.chunk.first_offset + at[record], pa.int64()))
         self._keep(name, rows)
-        reasons = "; ".join(sorted(conformed.reasons))
-        return {int(at[i]): f"{name}: {reasons}" for i in bad}
+        refused = zip(record[conformed.rejected], conformed.row_reasons, strict=True)
+        return {int(at[i]): f"{name}: {reason}" for i, reason in refused}
 
     def _keep(self, name: str, rows: pa.Table) -> None:
         if name in self.chunk.rows:

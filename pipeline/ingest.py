@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 
 TICK_TABLES: Final = ("quotes", "trades", "book")
 # Order of the commits: coverage last, so that it never claims what a table lacks.
+NS_PER_HOUR: Final = 3_600_000_000_000
 COMMIT_ORDER: Final = (*TICK_TABLES, "instruments", "gaps", "coverage")
 
 
