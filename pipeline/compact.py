@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from lake.content import content_hash
 from lake.crashpoints import reach
-from lake.delta import DataFile, Partition, Table
-from lake.errors import CorruptionError
+from lake.delta import DataFile, Partition, StagedFile, Table
+from lake.errors import CorruptionError, InputError
 from lake.locks import exclusive
 from lake.parquet import drop_duplicates, sort_rows
 from lake.root import Root
@@ -37,6 +37,10 @@ from pipeline.executor import executor
 log = logging.getLogger(__name__)
 
 HASH_MODULUS: Final = 1 << 64
+FINISHED: Final = "c"
+"""Origin of files that hold a whole closed day, sorted and without duplicates."""
+ROLLED_UP: Final = "r"
+"""Origin of files that hold many small ones of a day in progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,12 @@ def compact(
     tables: Sequence[str] | None = None,
     now: datetime.datetime | None = None,
 ) -> CompactReport:
-    """Rewrite what is due: every closed day that is not one compacted file, and large piles of the open day.
+    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress.
 
-    `days` rewrites just these days, also where one is not closed yet. A second run finds nothing to do.
+    `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do.
 
     Raises:
+        InputError: `tables` names one that does not exist.
         BusyError: another process compacts one of the tables.
         CorruptionError: an input is not what its name in the log says; nothing was replaced.
     """
@@ -123,41 +128,117 @@ def compact(
             raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
         with exclusive(root.locks / f"compact-{name}.lock", f"compacting {name}"):
             table = Table.open(root, TABLES[name])
-            due = [p for p in _partitions(table) if _is_due(p, settings, days, now.date())]
-            job = partial(_rewrite_partition, root, name, settings)
-            rewritten = executor(settings.workers).map(job, [p.partition for p in due])
-            report.rewritten += [r for r in rewritten if r]
+            due = _due(table, settings, days, now.date())
+            job = partial(_rewrite, root, name, settings)
+            report.rewritten += executor(settings.workers).map(job, due)
             table.tidy(now, grace=datetime.timedelta(hours=settings.grace_hours))
     return report
 
 
 @dataclass(frozen=True, slots=True)
 class _Pile:
-    """The files of one partition."""
+    """Files of one partition that are to become one; `origin` is what the result is called."""
 
-    partition: Partition
-    files: list[DataFile]
-
-    @property
-    def loose(self) -> int:
-        """Files that were never compacted."""
-        return sum(not file.compacted for file in self.files)
+    partition: Partition | None
+    files: tuple[DataFile, ...]
+    origin: str
 
 
-def _partitions(table: Table) -> list[_Pile]:
-    piles: dict[Partition, list[DataFile]] = defaultdict(list)
+def _due(
+    table: Table, settings: CompactSettings, days: Sequence[datetime.date] | None, today: datetime.date
+) -> list[_Pile]:
+    piles: dict[Partition | None, list[DataFile]] = defaultdict(list)
     for file in table.files():
         piles[file.partition].append(file)
-    return [_Pile(partition, files) for partition, files in sorted(piles.items())]
+    due: list[_Pile] = []
+    for partition, files in piles.items():
+        unfinished = [file for file in files if file.origin != FINISHED]
+        fresh = [file for file in unfinished if file.origin != ROLLED_UP]
+        closed = partition.date < today if partition else False
+        asked = partition.date in days if partition and days is not None else days is None
+        if unfinished and asked and (closed or days is not None):
+            due.append(_Pile(partition, tuple(files), FINISHED))
+        elif days is None and len(fresh) >= settings.roll_up_files:
+            due.append(_Pile(partition, tuple(fresh), ROLLED_UP))
+    return due
 
 
-def _is_due(
-    pile: _Pile, settings: CompactSettings, days: Sequence[datetime.date] | None, today: datetime.date
-) -> bool:
-    if pile.loose == 0 and len(pile.files) == 1:
-        return False
-    if days is not None:
-        return pile.partition.date in days
-    if pile.partition.date is not None and pile.partition.date < today:
-        return True
-    return pile.loose >= settings.roll_up_files
+def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> Rewritten:
+    """Replace the files of a pile by their sorted, duplicate-free union, range of instruments by range."""
+    spec = TABLES[name]
+    table = Table.open(root, spec)
+    paths = [table.folder / file.path for file in pile.files]
+    hash_in = 0
+    staged: list[StagedFile] = []
+    carried = sum(file.dropped for file in pile.files)
+    for rows in _ranges(paths, spec, settings.rows_in_memory):
+        reach("compact:after_read")
+        hash_in += content_hash(rows)
+        hash_in += content_hash(rows)
+        kept, dropped = drop_duplicates(rows, spec)
+        kept = sort_rows(kept, spec)
+        hash_kept = content_hash(kept)
+        file = table.stage(pile.partition, kept, origin=pile.origin, dropped=dropped + carried)
+        carried = 0
+        _check_written(table.folder / file.path, spec, len(rows) - dropped, hash_kept)
+        staged.append(file)
+    _check_inputs(pile, name, hash_in)
+    reach("compact:before_replace")
+    table.replace(pile.files, staged)
+    reach("compact:after_replace")
+    return Rewritten(
+        table=name,
+        partition=pile.partition.folder if pile.partition else "",
+        files=len(pile.files),
+        rows=sum(file.rows for file in staged),
+        duplicates=sum(file.rows for file in pile.files) - sum(file.rows for file in staged),
+        bytes_before=sum(file.size for file in pile.files),
+        bytes_after=sum(file.size for file in staged),
+    )
+
+
+def _ranges(paths: Sequence[Path], spec: TableSpec, rows_in_memory: int) -> Iterator[pa.Table]:
+    """The rows of all files, in ranges of instruments: a natural key never spans two of them."""
+    if "instrument" not in spec.names:
+        yield _read(paths, spec)
+        return
+    counts: Counter[str] = Counter()
+    for path in paths:
+        names = pq.read_table(path, columns=["instrument"], partitioning=None)["instrument"]
+        counts.update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(names)})
+    for first, last in _cut(counts, rows_in_memory):
+        yield _read(paths, spec, pc.field("instrument") >= first, pc.field("instrument") <= last)
+
+
+def _cut(counts: Counter[str], rows_in_memory: int) -> Iterator[tuple[str, str]]:
+    """Ranges of consecutive names with about `rows_in_memory` rows each, or one name that alone has more."""
+    names = sorted(counts)
+    start, rows = 0, 0
+    for i, name in enumerate(names):
+        if rows and rows + counts[name] > rows_in_memory:
+            yield names[start], names[i - 1]
+            start, rows = i, 0
+        rows += counts[name]
+    if names:
+        yield names[start], names[-1]
+
+
+def _read(paths: Sequence[Path], spec: TableSpec, *conditions: pc.Expression) -> pa.Table:
+    where = conditions[0] & conditions[1] if conditions else None
+    pieces = [pq.read_table(path, filters=where, partitioning=None).cast(spec.arrow_schema) for path in paths]
+    return pa.concat_tables(pieces)
+
+
+def _check_inputs(pile: _Pile, name: str, hash_in: int) -> None:
+    """What was read is what the log says was written, or nothing is replaced."""
+    recorded = sum(file.content_hash for file in pile.files) % HASH_MODULUS
+    if hash_in % HASH_MODULUS != recorded:
+        where = f"{name}/{pile.partition.folder if pile.partition else ''}"
+        raise CorruptionError(f"{where}: content hash differs from the log's; run `lake verify` to find the file")
+
+
+def _check_written(path: Path, spec: TableSpec, rows: int, hash_kept: int) -> None:
+    """Read the new file back from the disk before anything relies on it."""
+    found = pq.read_table(path, partitioning=None).cast(spec.arrow_schema)
+    if len(found) != rows or content_hash(found) != hash_kept:
+        raise CorruptionError(f"{path}: reads back differently from what was written; check the disk's health")
