@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
@@ -249,7 +251,18 @@ class Simulator:
         }
 
 
-async def run(settings: SimulatorSettings) -> None:
-    """Serve a simulated venue until cancelled."""
+async def run(settings: SimulatorSettings, on_ready: Callable[[Simulator], None] | None = None) -> None:
+    """Serve a simulated venue until SIGTERM or SIGINT; `on_ready` is told once it can be reached."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Simulator(settings) as simulator:
-        await simulator.wait()
+        if on_ready is not None:
+            on_ready(simulator)
+        serving = asyncio.create_task(simulator.wait())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if serving.done():
+            serving.result()
+        serving.cancel()
