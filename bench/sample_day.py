@@ -1,8 +1,8 @@
 """A day of an option market as the venue would send it, for measuring bytes per row.
 
 The noise is what decides the figures, so it is modelled where it arises: the index is a random walk of
-cents at one step a second, shared by all options; each expiry's underlying is the index plus a slowly moving basis;
-mark IVs follow a smile whose level and skew drift, rounded to 2 decimals; Greeks and marks are computed
+cents at one step a second, shared by all options; each underlying is the index plus a slowly moving
+basis; mark IVs follow a smile whose level and skew drift, rounded to 2 decimals; Greeks and marks are computed
 by Deribit's formulas from those *rounded* inputs and rounded as the venue does (5 and 4 decimals). Quotes
 sit on ticks and change rarely; open interest and last price change with trades.
 """
@@ -60,11 +60,11 @@ def make_market(rng: np.random.Generator) -> Market:
 
 
 def _stamps(rng: np.random.Generator, ticks: int) -> I8:
-    """Venue times of one option's ticker frames in ms: the 1.007 s beat plus frames on top-of-book changes."""
+    """Venue times of one option's ticker frames in ms: the 1.007 s beat, and top-of-book changes."""
     beats = min(ticks * 4 // 5, DAY_S * 1000 // TICK_PERIOD_MS)
     beat = np.arange(beats) * TICK_PERIOD_MS + rng.integers(0, 1000) + rng.integers(0, 12, beats)
     extra = rng.integers(0, int(beat[-1]), ticks - beats)
-    return np.sort(np.concatenate([beat, extra])).astype(np.int64) + DAY_START_S * 1000
+    return np.unique(np.concatenate([beat, extra])).astype(np.int64) + DAY_START_S * 1000
 
 
 def _held(rng: np.random.Generator, values: npt.NDArray[np.float64], change_rate: float) -> F8:
@@ -105,6 +105,7 @@ def option_quotes(
 ) -> dict[str, object]:
     """One option-day of the quotes table, columns as decode yields them (float64, int64 µs, text)."""
     ts = _stamps(rng, ticks)
+    ticks = len(ts)
     mark = np.minimum((ts - DAY_START_S * 1000) // 1000, DAY_S - 1)  # marks move once a second
     years = (days * 86_400 - (ts // 1000 - DAY_START_S)) / YEAR_S
     basis = np.cumsum(rng.normal(0, 0.35, DAY_S)) * 0.2 + INDEX_START * 0.05 * days / 365
@@ -158,3 +159,94 @@ def quotes_day(order: tuple[str, ...], *, ticks: int = 15_000, seed: int = 7) ->
                 columns = option_quotes(rng, market, days, strike, call, ticks)
                 parts.append(pa.table({name: columns[name] for name in order}))
     return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
+def _coded(rng: np.random.Generator, values: list[str], weights: list[float], rows: int) -> pa.Array:
+    """Text drawn from `values`."""
+    codes = rng.choice(len(values), rows, p=weights).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
+
+
+def trades_day(order: tuple[str, ...], *, rows: int = 140_000, seed: int = 7) -> pa.Table:
+    """A day of a liquid perpetual's trades (140,000 is what BTC-PERPETUAL has), columns in `order`.
+
+    Orders arrive in bursts and sweep several makers: half of the trades share their millisecond, match, index
+    and mark with the trade before. The engine's match id is a time-ordered number, its clock is in ns.
+    """
+    rng = np.random.default_rng(seed)
+    market = make_market(rng)
+    first = rng.random(rows) < 0.5  # opens a match; the others are further fills of it
+    first[0] = True
+    match = np.cumsum(first) - 1
+    matches = int(match[-1]) + 1
+    gaps_ns = rng.lognormal(0, 2.0, matches)
+    at_ns = np.cumsum(gaps_ns / gaps_ns.sum() * (DAY_S - 1) * 1e9).astype(np.int64)[match]
+    second = at_ns // 1_000_000_000
+    mark = np.round(market.index + _held(rng, rng.normal(8, 1.5, DAY_S), 0.2), 2)
+    price = np.round((market.index[second] + 8) * 2) / 2 + np.round(rng.normal(0, 1, matches)[match]) * 0.5
+    size = np.maximum(np.round(rng.lognormal(5.5, 1.8, rows) / 10), 1) * 10.0
+    ts = (at_ns // 1_000_000) * 1000 + DAY_START_S * 1_000_000
+    lag_us = rng.lognormal(9.2, 0.35, matches).astype(np.int64)[match]
+    seq = np.arange(rows, dtype=np.int64)
+    starts = np.flatnonzero(first)
+    ids = 267_258_393 + np.cumsum(rng.choice([1, 1, 1, 2, 3], rows))
+    columns = {
+        "venue": _coded(rng, [VENUE], [1.0], rows),
+        "instrument": _coded(rng, ["BTC-PERPETUAL"], [1.0], rows),
+        "ts": ts,
+        "recv_ts": ts + lag_us,
+        "trade_id": pa.array(ids).cast(pa.string()),
+        "trade_seq": 140_284_854 + seq,
+        "price": price,
+        "size": size,
+        "side": _coded(rng, ["buy", "sell"], [0.5, 0.5], matches).take(pa.array(match)),
+        "index_price": market.index[second],
+        "mark_price": mark[second],
+        "contracts": size / 10,
+        "tick_direction": rng.integers(0, 4, rows),
+        "starbase_match_id": 225_046_781_992_378_368 + ((at_ns // 1_000_000) << 22) + seq - starts[match],
+        "starbase_timestamp": at_ns + DAY_START_S * 1_000_000_000,
+    }
+    empty = pa.nulls(rows)
+    return pa.table({name: columns.get(name, empty) for name in order})
+
+
+def book_day(order: tuple[str, ...], *, messages: int = 120_000, seed: int = 7) -> pa.Table:
+    """Level events of a liquid perpetual's book, 100 ms conflated, columns in `order`.
+
+    A message changes 1 to 12 levels near the top; amounts are multiples of 10 USD; a third of the changes are
+    new levels and a third deletes. change_id is a venue-wide counter that jumps by thousands.
+    """
+    rng = np.random.default_rng(seed)
+    market = make_market(rng)
+    at_ms = np.cumsum(100 + np.where(rng.random(messages) < 0.7, 0, rng.integers(0, 300, messages)) + 1)
+    at_ms = at_ms + rng.integers(-3, 4, messages)
+    second = np.minimum(at_ms // 1000, DAY_S - 1)
+    events = rng.geometric(0.25, messages).clip(1, 12)
+    message = np.repeat(np.arange(messages), events)
+    rows = len(message)
+    level = np.arange(rows) - np.repeat(np.cumsum(events) - events, events)
+    bid = level < np.repeat(rng.binomial(events, 0.5), events)
+    distance = rng.geometric(0.08, rows) * 0.5
+    top = np.round(market.index[second][message] * 2) / 2
+    action = rng.integers(0, 3, rows)
+    size = np.maximum(np.round(rng.lognormal(6, 1.8, rows) / 10), 1) * 10.0
+    change = 118_850_965_713 + np.cumsum(rng.lognormal(8.5, 0.9, messages)).astype(np.int64)
+    ts = at_ms * 1000 + DAY_START_S * 1_000_000
+    columns = {
+        "venue": _coded(rng, [VENUE], [1.0], rows),
+        "instrument": _coded(rng, ["BTC-PERPETUAL"], [1.0], rows),
+        "ts": ts[message],
+        "recv_ts": (ts + rng.lognormal(9.2, 0.35, messages).astype(np.int64))[message],
+        "type": _coded(rng, ["change"], [1.0], rows),
+        "change_id": change[message],
+        "prev_change_id": np.concatenate([[change[0] - 4711], change[:-1]])[message],
+        "level": level,
+        "side": pa.DictionaryArray.from_arrays(pa.array(bid.astype(np.int32)), ["ask", "bid"]),
+        "action": pa.DictionaryArray.from_arrays(
+            pa.array(action.astype(np.int32)), ["new", "change", "delete"]
+        ),
+        "price": np.where(bid, top - distance, top + distance),
+        "size": np.where(action == 2, 0.0, size),
+    }
+    return pa.table({name: columns[name] for name in order})

@@ -1,4 +1,4 @@
-"""Bringing decoded columns into the contract: what fits is stored exactly, what does not is refused by row."""
+"""Bringing decoded columns into the contract: what fits is stored exactly, other rows are refused."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class _Verdicts:
 def conform(table: TableSpec, columns: pa.Table) -> Conformed:
     """Turn decoded `columns` into rows of `table`, refusing each row that does not fit.
 
-    Numbers may be float64 or integers, times int64 µs or timestamps, text plain or dictionary-encoded. A missing
-    nullable column is null; a missing required one, a changed type, a null where none may be or a number that
-    the storage type cannot hold exactly refuses the row. Partition columns are ignored.
+    Numbers may be float64 or integers, times int64 µs or timestamps, text plain or dictionary-encoded. A
+    missing nullable column is null; a missing required one, a changed type, a null where none may be or a number
+    that the storage type cannot hold exactly refuses the row. Partition columns are ignored.
 
     Raises:
         SchemaDriftError: a column that the contract does not know.
@@ -86,9 +86,8 @@ def conform(table: TableSpec, columns: pa.Table) -> Conformed:
 def _one_array(columns: pa.Table, name: str) -> pa.Array | None:
     if name not in columns.column_names:
         return None
-    column = columns[name].combine_chunks()
-    # combine_chunks keeps several chunks only for text beyond 2 GB, which no batch reaches.
-    return column
+    column = columns[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # the latter copies
 
 
 def _converted(

@@ -1,10 +1,11 @@
 """A hash of what a table holds, whatever the order, files or encodings it is held in.
 
-`content_hash` is the sum over all rows, modulo 2^64, of a mix of the row's values, each salted with its column's
-name. So hash(A ∪ B) = hash(A) + hash(B): a rewrite that conserves rows conserves the sum. A null adds
-nothing, which makes a column of nulls and an absent column equal: a table may gain a column and keep its hashes.
-Numbers are hashed by their value as float64, text by its bytes. Everything is defined here, on 64-bit integers, so
-that no library's version changes it. It detects accidents; it is not meant to withstand an adversary.
+`content_hash` is the sum over all rows, modulo 2^64, of a mix of the row's values, each salted with its
+column's name. So the hash of two sets of rows together is the sum of their hashes: a rewrite that conserves
+rows conserves the sum. A null adds nothing, which makes a column of nulls and an absent column equal: a table
+may gain a column and keep its hashes. Numbers are hashed by their value as float64, text by its bytes.
+Everything is defined here, on 64-bit integers, so that no library's version changes it. It detects accidents;
+it is not meant to withstand an adversary.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Numbers between float64, as JSON gives them, and exact storage.
 
 A float64 `x` is stored as a decimal of scale `s` when some integer `u` (the *units*) has `u / 10**s == x` in
-float64 arithmetic. Division of two exactly represented numbers is correctly rounded, as is the reading of decimal
-text, so the test holds exactly when the text had at most `s` decimals, and going back by the same division gives
-the very same float64. Both need `|u| <= 2**53`.
+float64 arithmetic. Division of two exactly represented numbers is correctly rounded, as is the reading of
+decimal text, so the test holds exactly when a text of at most `s` decimals reads as `x`, and going back by the
+same division gives the very same float64. Both need `|u| <= 2**53`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Order, uniqueness and physical layout of the rows of a Parquet file.
 
-Encodings follow the contract's columns. Row groups end where an instrument ends as soon as they are large enough, so that one
-instrument's day is read by touching its own row groups. Statistics cover only the columns that queries select
-files by. A file appears under its name whole and durable, or not at all.
+Encodings follow the contract's columns. Row groups end where an instrument ends as soon as they are large
+enough, so that one instrument's day is read by touching its own row groups. Statistics cover only the columns
+that queries select files by. A file appears under its name whole and durable, or not at all.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _options(table: TableSpec, purpose: Purpose) -> dict[str, Any]:
 
 
 def _row_groups(rows: pa.Table) -> Iterator[tuple[int, int]]:
-    """Spans of rows: cut after an instrument once there are enough rows, and always before there are too many."""
+    """Spans of rows: cut after an instrument once there are enough, and always before there are too many."""
     start = 0
     for end in _instrument_ends(rows):
         while end - start > ROW_GROUP_ROWS_MAX:
@@ -197,8 +197,7 @@ def _sort_codes(column: pa.ChunkedArray) -> npt.NDArray[Any]:
         return ranks[np.asarray(pc.fill_null(encoded.indices, len(encoded.dictionary)))]
     if pa.types.is_timestamp(array.type):
         array = array.view(pa.int64())
-    integers = np.asarray(pc.fill_null(array.cast(pa.int64()), np.iinfo(np.int64).max))
-    return integers
+    return np.asarray(pc.fill_null(array.cast(pa.int64()), np.iinfo(np.int64).max))
 
 
 def _is_identity(order: npt.NDArray[np.int64]) -> bool:

@@ -3,7 +3,8 @@
 What a table may hold is written here and nowhere else. Data that does not fit is refused row by row
 with a reason (`conform`), never bent and never inferred.
 
-**How numbers are stored.** A number arrives as the float64 of the JSON text. Two storage types keep it exactly:
+**How numbers are stored.** A number arrives as the float64 of the JSON text. Two storage types
+keep it exactly:
 
 - `DOUBLE` for whatever repeats (prices on ticks, sizes): dictionary encoding makes its width free.
 - `DECIMAL(18, s)` of the natural scale for whatever hardly repeats (index, Greeks): its integers
@@ -58,9 +59,9 @@ class ColumnSpec:
 class TableSpec:
     """One table of the lake.
 
-    `natural_key` says which rows are the same tick. `sort_key` is the order of rows at rest; its last member
-    decides which of two equal rows was received first. `partitioned` tables live in folders `date=/family=`;
-    the others in one folder. `stats` are the columns whose minimum, maximum and null count go into the Delta log.
+    `natural_key` says which rows are the same tick. `sort_key` is the order of rows at rest.
+    `partitioned` tables live in folders `date=/family=`, the others in one folder. `stats` are the columns
+    whose minimum, maximum and null count go into the Delta log.
     """
 
     name: str
@@ -111,7 +112,7 @@ class TableSpec:
         return {c.name: c for c in self.columns}
 
 
-def decimal(scale: int) -> pa.DataType:
+def decimal(scale: int) -> pa.Decimal128Type:
     """The decimal storage type with `scale` digits after the point."""
     return pa.decimal128(DECIMAL_PRECISION, scale)
 
@@ -127,7 +128,10 @@ _text = _maker(STRING, Encoding.DICTIONARY)
 _flag = _maker(pa.bool_(), Encoding.PLAIN)
 _time = _maker(TIMESTAMP, Encoding.DELTA)
 _long = _maker(pa.int64(), Encoding.DELTA)
-_per_message = _maker(pa.int64(), Encoding.DICTIONARY)
+# What all rows of one message share, in runs too short for a dictionary to pay: zstd sees them as copies.
+_repeated_time = _maker(TIMESTAMP, Encoding.PLAIN)
+_repeated_long = _maker(pa.int64(), Encoding.PLAIN)
+_repeated_number = _maker(DOUBLE, Encoding.PLAIN)
 _number32 = _maker(pa.int32(), Encoding.DICTIONARY)
 _id = _maker(STRING, Encoding.DELTA_TEXT)
 _small = _maker(pa.int16(), Encoding.DICTIONARY)
@@ -137,15 +141,16 @@ _money = _maker(decimal(4), Encoding.DELTA)
 _vol = _maker(decimal(2), Encoding.DELTA)
 _greek = _maker(decimal(5), Encoding.DELTA)
 
-_TICK: Final = (
+_EVENT: Final = (
     _text("venue", "Exchange, lower case: deribit.", null=False),
     _text("instrument", "The venue's own name of the instrument.", null=False),
     _time("ts", "The venue's time of the event, UTC.", null=False),
-    _time("recv_ts", "When the frame reached us, UTC, by our clock.", null=False),
 )
+_RECV_DOC: Final = "When the frame reached us, UTC, by our clock."
 
 _QUOTES: Final = (
-    *_TICK,
+    *_EVENT,
+    _time("recv_ts", _RECV_DOC, null=False),
     _number("bid_price", "Best bid; coin for inverse options, else quote currency."),
     _number("bid_size", "Amount at the best bid; USD for inverse futures, else base coin."),
     _number("ask_price", "Best ask, unit as bid_price."),
@@ -172,15 +177,16 @@ _QUOTES: Final = (
 )
 
 _TRADES: Final = (
-    *_TICK,
+    *_EVENT,
+    _repeated_time("recv_ts", _RECV_DOC, null=False),
     _id("trade_id", "The venue's id, text because other markets prefix it (ETH-284830839).", null=False),
     _long("trade_seq", "Counter per instrument without gaps."),
-    _number("price", "Unit as in quotes.", null=False),
+    _repeated_number("price", "Unit as in quotes.", null=False),
     _number("size", "USD for inverse futures, else base coin.", null=False),
     _text("side", "Direction of the taker: buy or sell.", null=False),
     _number("iv", "Implied volatility of the trade, percent; options; null where not computable."),
-    _number("index_price", "Spot index of the base coin in USD at the trade."),
-    _number("mark_price", "The venue's mark price at the trade."),
+    _repeated_number("index_price", "Spot index of the base coin in USD at the trade."),
+    _repeated_number("mark_price", "The venue's mark price at the trade."),
     _number("contracts", "size in contracts."),
     _tiny("tick_direction", "0 plus, 1 zero-plus, 2 minus, 3 zero-minus."),
     _text("liquidation", "M, T or MT: which side was liquidated."),
@@ -189,15 +195,16 @@ _TRADES: Final = (
     _text("block_rfq_id", "Request for quote that led to the block trade."),
     _text("combo_id", "Combo whose trade this is a leg of: counted once more on the combo itself."),
     _text("combo_trade_id", "Id of the trade on the combo."),
-    _long("starbase_match_id", "Id of the match in the venue's engine; exceeds 2^53."),
-    _long("starbase_timestamp", "The engine's own time, ns since 1970 UTC."),
+    _repeated_long("starbase_match_id", "Id of the match in the venue's engine; exceeds 2^53."),
+    _repeated_long("starbase_timestamp", "The engine's own time, ns since 1970 UTC."),
 )
 
 _BOOK: Final = (
-    *_TICK,
+    *_EVENT,
+    _repeated_time("recv_ts", _RECV_DOC, null=False),
     _text("type", "snapshot (every level, all new) or change.", null=False),
-    _per_message("change_id", "Id of the message, venue-wide counter.", null=False),
-    _per_message("prev_change_id", "change_id of the message before: the link that proves continuity."),
+    _repeated_long("change_id", "Id of the message, venue-wide counter.", null=False),
+    _repeated_long("prev_change_id", "change_id of the message before: the link that proves continuity."),
     _small("level", "Position of the level in the message: bids first, then asks.", null=False),
     _text("side", "bid or ask; null in the one row of an empty message."),
     _text("action", "new, change or delete; null in the one row of an empty message."),
