@@ -22,6 +22,13 @@ from lake.errors import InputError
 
 HOST: Final = "127.0.0.1"
 MIN_HEARTBEAT_S: Final = 10
+SOCKET_METHODS: Final = (
+    "subscribe",
+    "unsubscribe",
+    "unsubscribe_all",
+    "set_heartbeat",
+    "disable_heartbeat",
+)
 GARBAGE: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERP'
 _ENTITY_LIMIT: Final = 16 << 20
 
@@ -99,18 +106,15 @@ class Simulator:
         arrived = time.time_ns()
         method = request.match_info["method"]
         try:
-            if method in (
-                "subscribe",
-                "unsubscribe",
-                "unsubscribe_all",
-                "set_heartbeat",
-                "disable_heartbeat",
-            ):
-                raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
-            body, status = rpc.reply(arrived, self.feed.methods.call(method, dict(request.query))), 200
+            body, status = rpc.reply(arrived, self._ask(method, dict(request.query))), 200
         except RpcError as error:
             body, status = rpc.refusal(arrived, error), 400
         return web.Response(body=body, status=status, content_type="application/json")
+
+    def _ask(self, method: str, params: dict[str, Any]) -> object:
+        if method in SOCKET_METHODS:
+            raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
+        return self.feed.methods.call(method, params)
 
     # -- WebSocket -------------------------------------------------------------------------------
 
