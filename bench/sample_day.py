@@ -1,10 +1,10 @@
 """A day of an option market as the venue would send it, for measuring bytes per row.
 
 The noise is what decides the figures, so it is modelled where it arises: the index is a random walk of
-cents at one step a second, shared by all options; each underlying is the index plus a slowly moving
-basis; mark IVs follow a smile whose level and skew drift, rounded to 2 decimals; Greeks and marks are computed
-by Deribit's formulas from those *rounded* inputs and rounded as the venue does (5 and 4 decimals). Quotes
-sit on ticks and change rarely; open interest and last price change with trades.
+cents at one step a second, shared by all options; each underlying is the index plus a slowly moving basis;
+mark IVs follow a smile whose level and skew drift, rounded to 2 decimals; Greeks and marks are computed by
+Deribit's formulas from those *rounded* inputs and rounded as the venue does (5 and 4 decimals). Quotes sit on
+ticks and change rarely; open interest and last price change with trades.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def conform(table: TableSpec, columns: pa.Table) -> Conformed:
     """Turn decoded `columns` into rows of `table`, refusing each row that does not fit.
 
     Numbers may be float64 or integers, times int64 µs or timestamps, text plain or dictionary-encoded. A
-    missing nullable column is null; a missing required one, a changed type, a null where none may be or a number
-    that the storage type cannot hold exactly refuses the row. Partition columns are ignored.
+    missing nullable column is null; a missing required one, a changed type, a null where none may be or a
+    number that the storage type cannot hold exactly refuses the row. Partition columns are ignored.
 
     Raises:
         SchemaDriftError: a column that the contract does not know.

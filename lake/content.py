@@ -31,6 +31,7 @@ _SHIFT_1: Final = np.uint64(30)
 _SHIFT_2: Final = np.uint64(27)
 _SHIFT_3: Final = np.uint64(31)
 _HALF: Final = np.uint64(32)
+_ROW: Final = np.uint64(0x9E3779B97F4A7C15)  # what a row adds by being there, even if all is null
 _WORD_BYTES: Final = 8
 
 
@@ -43,7 +44,7 @@ def content_hash(rows: pa.Table) -> int:
 
 def row_hashes(rows: pa.Table, columns: Iterable[str]) -> Words:
     """One 64-bit hash per row over the named columns."""
-    total = np.zeros(rows.num_rows, np.uint64)
+    total = np.full(rows.num_rows, _ROW)
     for name in columns:
         column = rows[name]
         if column.null_count == len(column):
@@ -122,4 +123,5 @@ def _text_words(array: pa.Array) -> Words:
         octets[np.arange(_WORD_BYTES) >= (lengths[rows] - at)[:, None]] = 0
         part = (hashed[rows] ^ octets.view("<u8")[:, 0]) * _ODD_1
         hashed[rows] = part ^ (part >> _HALF)
-    return hashed[np.asarray(pc.fill_null(encoded.indices, 0))]
+    words: Words = hashed[np.asarray(pc.fill_null(encoded.indices, 0))]
+    return words

@@ -1,8 +1,8 @@
 """Numbers between float64, as JSON gives them, and exact storage.
 
 A float64 `x` is stored as a decimal of scale `s` when some integer `u` (the *units*) has `u / 10**s == x` in
-float64 arithmetic. Division of two exactly represented numbers is correctly rounded, as is the reading of
-decimal text, so the test holds exactly when a text of at most `s` decimals reads as `x`, and going back by the
+float64 arithmetic. Division of two exactly represented numbers is correctly rounded, and so is the reading of
+decimal text: the test holds exactly when a text of at most `s` decimals reads as `x`, and going back by the
 same division gives the very same float64. Both need `|u| <= 2**53`.
 """
 
@@ -57,7 +57,10 @@ def units_of(column: pa.Array) -> Units:
 
 
 def to_floats(column: pa.Array | pa.ChunkedArray) -> Floats:
-    """A column of numbers as float64, exactly as stored; NaN where null."""
+    """A column of numbers as float64, exactly as stored; NaN where null.
+
+    Arrow's own cast of decimals multiplies by a rounded power of ten and is off by the last bit at times.
+    """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not pa.types.is_decimal(array.type):
         return np.asarray(pc.fill_null(array.cast(pa.float64()), np.nan))

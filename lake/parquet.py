@@ -1,13 +1,14 @@
 """Order, uniqueness and physical layout of the rows of a Parquet file.
 
-Encodings follow the contract's columns. Row groups end where an instrument ends as soon as they are large
-enough, so that one instrument's day is read by touching its own row groups. Statistics cover only the columns
+Encodings follow the contract's columns. A busy instrument has row groups of its own, so that reading its day
+touches nothing else. Statistics cover only the columns
 that queries select files by. A file appears under its name whole and durable, or not at all.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from lake.schema import SCHEMA_VERSION, Encoding, TableSpec
 
 Purpose = Literal["ingest", "compact"]
 
-ROW_GROUP_ROWS_MIN: Final = 12_000  # a new instrument opens a new row group once this many rows are in
+ROW_GROUP_ROWS_MIN: Final = 12_000  # an instrument with as many rows has row groups of its own
 ROW_GROUP_ROWS_MAX: Final = 131_072
 DATA_PAGE_BYTES: Final = 1 << 20
 DICTIONARY_BYTES_MAX: Final = 1 << 20
@@ -153,15 +154,21 @@ def _options(table: TableSpec, purpose: Purpose) -> dict[str, Any]:
 
 
 def _row_groups(rows: pa.Table) -> Iterator[tuple[int, int]]:
-    """Spans of rows: cut after an instrument once there are enough, and always before there are too many."""
-    start = 0
+    """Spans of rows: a busy instrument has row groups of its own, quiet neighbours share one."""
+    start = 0  # of the quiet instruments gathered so far
+    first = 0
     for end in _instrument_ends(rows):
-        while end - start > ROW_GROUP_ROWS_MAX:
-            yield start, start + ROW_GROUP_ROWS_MAX
-            start += ROW_GROUP_ROWS_MAX
-        if end - start >= ROW_GROUP_ROWS_MIN:
+        size = end - first
+        if size >= ROW_GROUP_ROWS_MIN:
+            if start < first:
+                yield start, first
+            bounds = np.linspace(first, end, 1 + -(-size // ROW_GROUP_ROWS_MAX)).astype(int).tolist()
+            yield from itertools.pairwise(bounds)
+            start = end
+        elif end - start >= ROW_GROUP_ROWS_MIN:
             yield start, end
             start = end
+        first = end
     if start < rows.num_rows:
         yield start, rows.num_rows
 
@@ -194,7 +201,8 @@ def _sort_codes(column: pa.ChunkedArray) -> npt.NDArray[Any]:
         encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         ranks = np.asarray(pc.rank(encoded.dictionary, tiebreaker="dense"), np.int64)
         ranks = np.append(ranks, len(ranks) + 1).astype(np.uint16 if len(ranks) < 2**16 - 2 else np.int64)
-        return ranks[np.asarray(pc.fill_null(encoded.indices, len(encoded.dictionary)))]
+        codes: npt.NDArray[Any] = ranks[np.asarray(pc.fill_null(encoded.indices, len(encoded.dictionary)))]
+        return codes
     if pa.types.is_timestamp(array.type):
         array = array.view(pa.int64())
     return np.asarray(pc.fill_null(array.cast(pa.int64()), np.iinfo(np.int64).max))
