@@ -195,7 +195,7 @@ _TRADES: Final = (
     _text("block_rfq_id", "Request for quote that led to the block trade."),
     _text("combo_id", "Combo whose trade this is a leg of: counted once more on the combo itself."),
     _text("combo_trade_id", "Id of the trade on the combo."),
-    _repeated_long("starbase_match_id", "Id of the match in the venue's engine; exceeds 2^53."),
+    _long("starbase_match_id", "Id of the match in the venue's engine; exceeds 2^53."),
     _repeated_long("starbase_timestamp", "The engine's own time, ns since 1970 UTC."),
 )
 
