@@ -201,7 +201,7 @@ _TRADES: Final = (
 
 _BOOK: Final = (
     *_EVENT,
-    _repeated_time("recv_ts", _RECV_DOC, null=False),
+    _time("recv_ts", _RECV_DOC, null=False),
     _text("type", "snapshot (every level, all new) or change.", null=False),
     _repeated_long("change_id", "Id of the message, venue-wide counter.", null=False),
     _repeated_long("prev_change_id", "change_id of the message before: the link that proves continuity."),
