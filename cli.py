@@ -195,10 +195,10 @@ def simulate(
         instruments=instruments,
         rate=rate,
         replay=tuple(replay or ()),
-        speed=speed,
+        replay_speed=speed,
         account=account,
     )
-    asyncio.run(run(settings, on_ready=lambda urls: typer.echo(f"{urls.ws_url}\n{urls.rest_url}")))
+    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
 
 
 @app.command()

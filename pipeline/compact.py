@@ -234,11 +234,15 @@ def _check_inputs(pile: _Pile, name: str, hash_in: int) -> None:
     recorded = sum(file.content_hash for file in pile.files) % HASH_MODULUS
     if hash_in % HASH_MODULUS != recorded:
         where = f"{name}/{pile.partition.folder if pile.partition else ''}"
-        raise CorruptionError(f"{where}: content hash differs from the log's; run `lake verify` to find the file")
+        raise CorruptionError(
+            f"{where}: content hash differs from the log's; run `lake verify` to find the file"
+        )
 
 
 def _check_written(path: Path, spec: TableSpec, rows: int, hash_kept: int) -> None:
     """Read the new file back from the disk before anything relies on it."""
     found = pq.read_table(path, partitioning=None).cast(spec.arrow_schema)
     if len(found) != rows or content_hash(found) != hash_kept:
-        raise CorruptionError(f"{path}: reads back differently from what was written; check the disk's health")
+        raise CorruptionError(
+            f"{path}: reads back differently from what was written; check the disk's health"
+        )

@@ -35,13 +35,13 @@ def _schema(named: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
     return pa.schema([*lead, *named, *tail])
 
 
-QUOTE_NUMBERS: Final = (
+QUOTE_PAYLOAD: Final = (
     "bid_price bid_size ask_price ask_size last_price mark_price index_price underlying_price underlying_index "
     "bid_iv ask_iv mark_iv delta gamma vega theta rho open_interest funding_8h current_funding"
 ).split()
 
 SCHEMAS: Final[dict[str, pa.Schema]] = {
-    "quotes": _schema((n, WORD if n == "underlying_index" else _FLOAT) for n in QUOTE_NUMBERS),
+    "quotes": _schema((n, WORD if n == "underlying_index" else _FLOAT) for n in QUOTE_PAYLOAD),
     "trades": _schema(
         [
             ("trade_id", _TEXT),
@@ -145,15 +145,17 @@ def times(us: Ints) -> Array:
     return pa.array(us.view("datetime64[us]"), TIME)
 
 
-def numbers(values: Floats, absent: Flags | None = None) -> Array:
-    """A float column in which NaN, and what `absent` marks, is null."""
-    nan = np.isnan(values)
-    return pa.array(values, _FLOAT, mask=nan if absent is None else nan | absent)
+def numbers(values: Floats) -> Array:
+    """A float column in which NaN is null."""
+    return pa.array(values, pa.float64(), from_pandas=True)
 
 
-def floats(values: Iterable[float | None]) -> Floats:
+def floats(values: Sequence[float | None]) -> Floats:
     """Floats of a row-wise source, null as NaN."""
-    return np.array(list(values), np.float64)
+    try:
+        return np.fromiter(values, np.float64, len(values))  # twice as fast, but knows no None
+    except TypeError:
+        return np.array(values, np.float64)
 
 
 def table(

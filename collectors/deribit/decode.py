@@ -46,10 +46,11 @@ than decoding, in one frame out of EXAMINE_EVERY for tickers and books, counted 
 
 from __future__ import annotations
 
+import gc
 import re
-import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
@@ -57,27 +58,23 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec.structs import astuple
 
 from collectors.deribit import channels, columns, levels, wire
 from collectors.deribit.columns import Array, Instruments, Ints, numbers, words
 from lake.errors import InputError
 
-EXAMINE_EVERY: Final = {"ticker": 16, "book": 16, "trades": 1}
+EXAMINE_EVERY: Final = {"ticker": 32, "book": 32, "trades": 1}
 REASON_CHARS_MAX: Final = 300
-BOOKS_AT_ONCE: Final = 4096
+FRAMES_AT_ONCE: Final = 2048
 
 _USUAL_START: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 _ROUTES: Final = {_USUAL_START + kind[:4].encode(): kind for kind in channels.TABULATED}
 _ROUTE_BYTES: Final = len(_USUAL_START) + 4
 _CHANNEL: Final = re.compile(rb'"channel"\s*:\s*"([^"]{1,100})"')
 
-_TICKER_NUMBERS: Final = (
-    "best_bid_price best_bid_amount best_ask_price best_ask_amount mark_price index_price underlying_price "
-    "bid_iv ask_iv mark_iv open_interest funding_8h current_funding".split()
-)
-_GREEKS: Final = "delta gamma vega theta rho".split()
-_PACK: Final = struct.Struct(f"=q{len(_TICKER_NUMBERS) + len(_GREEKS)}d").pack
-_TICKER_ROW: Final = [("timestamp", "=i8"), *((name, "=f8") for name in (*_TICKER_NUMBERS, *_GREEKS))]
+_UNKNOWN_SUBJECT: Final = ("", -1)
+_NUMBERS: Final = [name for name in wire.Ticker.__struct_fields__ if name not in wire.TICKER_NOT_NUMBERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +116,23 @@ def decode(
             f"{len(frames)} frames, {len(recv_ns)} times and {len(connection)} connections differ"
         )
     batch = _Batch(frames, np.asarray(recv_ns, np.int64) // columns.US_IN_NS)
-    batch.route()
-    tables = {"quotes": batch.quotes(), "trades": batch.trades(), "book": batch.book()}
+    with _collector_paused():
+        batch.route()
+        tables = {"quotes": batch.quotes(), "trades": batch.trades(), "book": batch.book()}
     rejects = sorted(batch.rejects, key=attrgetter("record"))
     return Decoded(tables, rejects, batch.unknown, batch.control, batch.other, batch.creations)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No cyclic garbage is made here, and looking for it among the rows costs a fifth of decoding."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(slots=True)
@@ -174,19 +184,22 @@ class _Batch:
         line = "".join(c if c.isprintable() else "?" for c in f"{channel}: {error}")
         self.rejects.append(Reject(record, line[:REASON_CHARS_MAX]))
 
-    def each(self, kind: str, decoder: Callable[[bytes], Any], take: Callable[[int, Any], None]) -> None:
-        """Decode every frame of a class and hand its params to `take`, which may refuse with InputError."""
-        frames, every = self.frames, EXAMINE_EVERY[kind]
-        for nth, record in enumerate(self.records[kind]):
+    def each(
+        self, kind: str, part: slice, decode_frame: Callable[[bytes], Any], take: Callable[[int, Any], None]
+    ) -> None:
+        """Decode frames of a class and hand their params to `take`, which may refuse with InputError."""
+        frames, records = self.frames, self.records[kind][part]
+        for record in records:
             try:
-                take(record, decoder(frames[record]).params)
+                take(record, decode_frame(frames[record]).params)
             except (*wire.DECODE_ERRORS, InputError) as error:
-                # The first bytes may have promised another class, as with grouped books.
+                # The first bytes may have promised another class, as they do of grouped books.
                 if self.sort(record) is not None:
                     self.reject(record, error)
-            else:
-                if nth % every == 0:
-                    self.examine(kind, frames[record])
+        refused = {reject.record for reject in self.rejects}
+        for record in records[:: EXAMINE_EVERY[kind]]:
+            if record not in refused:
+                self.examine(kind, frames[record])
 
     def subject(self, channel: str, kind: str, named: str) -> int:
         """The number of the instrument a channel speaks of, which must be the one its data names."""
@@ -224,36 +237,32 @@ class _Batch:
 
     def quotes(self) -> pa.Table:
         """Tickers, one row each."""
-        rows: list[bytes] = []
         records: list[int] = []
         codes: list[int] = []
-        last_prices: list[float | None] = []
-        underlyings: list[str | None] = []
-        ticker_numbers, greek_numbers, subject = (
-            attrgetter(*_TICKER_NUMBERS),
-            attrgetter(*_GREEKS),
-            self.subject,
-        )
+        rows: list[tuple[Any, ...]] = []
 
-        def take(record: int, params: wire.TickerParams) -> None:
+        def take(record: int, params: wire.TickerParams, known_subject: Any = self.subjects.get) -> None:
             ticker = params.data
-            code = subject(params.channel, "ticker", ticker.instrument_name)
-            values = (*ticker_numbers(ticker), *greek_numbers(ticker.greeks))
-            try:
-                row = _PACK(ticker.timestamp, *values)
-            except struct.error:  # a null where one is seldom seen
-                row = _PACK(ticker.timestamp, *(wire.ABSENT if v is None else v for v in values))
-            rows.append(row)
-            records.append(record)
+            name, code = known_subject(params.channel, _UNKNOWN_SUBJECT)
+            if name != ticker.instrument_name:
+                code = self.subject(params.channel, "ticker", ticker.instrument_name)
             codes.append(code)
-            last_prices.append(ticker.last_price)
-            underlyings.append(ticker.underlying_index)
+            records.append(record)
+            rows.append(astuple(ticker))
 
-        self.each("ticker", wire.ticker_frame.decode, take)
-        cells = np.frombuffer(b"".join(rows), dtype=_TICKER_ROW)
-        payload = _quote_columns(cells, columns.floats(last_prices), underlyings)
-        numbered = np.array(codes, np.int32)
-        return self.table("quotes", numbered, cells["timestamp"], np.array(records, np.int32), payload)
+        parts: list[dict[str, Any]] = []
+        for part in self.parts("ticker"):
+            self.each("ticker", part, wire.ticker_frame.decode, take)
+            parts.append(_ticker_cells(rows))
+            rows.clear()
+        cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        numbered, where = np.array(codes, np.int32), np.array(records, np.int32)
+        return self.table("quotes", numbered, cells["timestamp"], where, _quote_columns(cells))
+
+    def parts(self, kind: str) -> list[slice]:
+        """Slices of the frames of a class, at least one, small enough to stay in the processor's cache."""
+        frames = max(len(self.records[kind]), 1)
+        return [slice(start, start + FRAMES_AT_ONCE) for start in range(0, frames, FRAMES_AT_ONCE)]
 
     def trades(self) -> pa.Table:
         """Trades, in the order of the frames and of their lists."""
@@ -267,7 +276,7 @@ class _Batch:
             taken.extend(params.data)
             records.extend([record] * len(found))
 
-        self.each("trades", wire.trades_frame.decode, take)
+        self.each("trades", slice(None), wire.trades_frame.decode, take)
         ts_ms = np.array([trade.timestamp for trade in taken], np.int64)
         numbered = np.array(codes, np.int32)
         return self.table("trades", numbered, ts_ms, np.array(records, np.int32), _trade_columns(taken))
@@ -287,12 +296,13 @@ class _Batch:
             taken.append(message)
             records.append(record)
 
-        self.each("book", wire.book_frame.decode, take)
-        parts: list[pa.Table] = []
-        for start in range(0, max(len(taken), 1), BOOKS_AT_ONCE):
-            part = slice(start, start + BOOKS_AT_ONCE)
-            parts.append(self.book_part(taken[part], records[part], codes[part]))
-        return pa.concat_tables(parts).unify_dictionaries()
+        tables: list[pa.Table] = []
+        for part in self.parts("book"):
+            self.each("book", part, wire.book_frame.decode, take)
+            tables.append(self.book_part(taken, records, codes))
+            for column in (taken, records, codes):
+                column.clear()
+        return pa.concat_tables(tables).unify_dictionaries()
 
     def book_part(self, taken: list[wire.Book], records: list[int], codes: list[int]) -> pa.Table:
         bids, asks = [m.bids for m in taken], [m.asks for m in taken]
@@ -318,8 +328,8 @@ class _Batch:
             pa.array(found.position.astype(np.int16)),
             words(found.side, levels.SIDES),
             words(found.action, levels.ACTIONS),
-            numbers(found.price, found.absent),
-            numbers(found.size, found.absent),
+            numbers(found.price),
+            numbers(found.size),
         ]
         ts_ms = np.repeat(np.array([m.timestamp for m in taken], np.int64), rows)
         numbered, where = (np.repeat(np.array(v, np.int32), rows) for v in (codes, records))
@@ -327,41 +337,51 @@ class _Batch:
         return part if keep.all() else part.filter(pa.array(np.repeat(keep, rows)))
 
 
-def _quote_columns(
-    cells: npt.NDArray[np.void], last_prices: columns.Floats, underlyings: Sequence[str | None]
-) -> list[Array]:
-    no_bid, no_ask = cells["best_bid_amount"] == 0, cells["best_ask_amount"] == 0
-    no_bid_iv, no_ask_iv, no_mark_iv = (cells[name] == 0 for name in ("bid_iv", "ask_iv", "mark_iv"))
+def _ticker_cells(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """Rows of tickers turned into arrays: numbers with NaN for null, names as objects."""
+    by_name = _transposed(rows, wire.Ticker.__struct_fields__)
+    greeks = _transposed([astuple(greeks) for greeks in by_name["greeks"]], wire.Greeks.__struct_fields__)
+    cells: dict[str, Any] = {name: columns.floats(by_name[name]) for name in _NUMBERS}
+    cells |= {name: columns.floats(values) for name, values in greeks.items()}
+    cells["timestamp"] = np.array(by_name["timestamp"], np.int64)
+    cells["underlying_index"] = np.array(by_name["underlying_index"], object)
+    return cells
+
+
+def _transposed(rows: list[tuple[Any, ...]], names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    by_column = zip(*rows, strict=True) if rows else [()] * len(names)
+    return dict(zip(names, by_column, strict=True))
+
+
+def _quote_columns(cells: dict[str, Any]) -> list[Array]:
+    for side in ("bid", "ask"):
+        absent = cells[f"best_{side}_amount"] == 0
+        for name in (f"best_{side}_price", f"best_{side}_amount", f"{side}_iv"):
+            cells[name][absent] = np.nan
+    for name in ("bid_iv", "ask_iv", "mark_iv"):
+        cells[name][cells[name] == 0] = np.nan
+    sent = {"bid_price": "best_bid_price", "bid_size": "best_bid_amount"}
+    sent |= {"ask_price": "best_ask_price", "ask_size": "best_ask_amount"}
+    underlying = pa.array(cells.pop("underlying_index"), pa.string()).dictionary_encode()
     return [
-        numbers(cells["best_bid_price"], no_bid),
-        numbers(cells["best_bid_amount"], no_bid),
-        numbers(cells["best_ask_price"], no_ask),
-        numbers(cells["best_ask_amount"], no_ask),
-        numbers(last_prices),
-        numbers(cells["mark_price"]),
-        numbers(cells["index_price"]),
-        numbers(cells["underlying_price"]),
-        pa.array(underlyings, pa.string()).dictionary_encode(),
-        numbers(cells["bid_iv"], no_bid | no_bid_iv),
-        numbers(cells["ask_iv"], no_ask | no_ask_iv),
-        numbers(cells["mark_iv"], no_mark_iv),
-        *(numbers(cells[name]) for name in _GREEKS),
-        *(numbers(cells[name]) for name in ("open_interest", "funding_8h", "current_funding")),
+        underlying if name == "underlying_index" else numbers(cells[sent.get(name, name)])
+        for name in columns.QUOTE_PAYLOAD
     ]
 
 
 def _trade_columns(trades: Sequence[wire.Trade]) -> list[Array]:
-    iv = columns.floats(trade.iv for trade in trades)
+    iv = columns.floats([trade.iv for trade in trades])
+    iv[iv == 0] = np.nan
     return [
         pa.array([str(trade.trade_id) for trade in trades], pa.string()),
         pa.array([trade.trade_seq for trade in trades], pa.int64()),
         pa.array([trade.price for trade in trades], pa.float64()),
         pa.array([trade.amount for trade in trades], pa.float64()),
         words(np.array([trade.direction == "sell" for trade in trades], np.int8), ["buy", "sell"]),
-        numbers(iv, iv == 0),
-        numbers(columns.floats(trade.index_price for trade in trades)),
-        numbers(columns.floats(trade.mark_price for trade in trades)),
-        numbers(columns.floats(trade.contracts for trade in trades)),
+        numbers(iv),
+        numbers(columns.floats([trade.index_price for trade in trades])),
+        numbers(columns.floats([trade.mark_price for trade in trades])),
+        numbers(columns.floats([trade.contracts for trade in trades])),
         pa.array([trade.tick_direction for trade in trades], pa.int8()),
         pa.array([trade.liquidation for trade in trades], pa.string()),
         pa.array([trade.block_trade_id for trade in trades], pa.string()),

@@ -21,7 +21,7 @@ import pyarrow.csv
 from msgspec import Raw
 
 from collectors.deribit import wire
-from collectors.deribit.columns import Flags, Floats, Ints
+from collectors.deribit.columns import Floats, Ints
 
 ACTIONS: Final = ("new", "change", "delete")
 SIDES: Final = ("bid", "ask")
@@ -48,7 +48,7 @@ class Levels:
     """Levels of messages in order, bids before asks; a message without levels has one row of nothing.
 
     rows: rows per message. position: of the level in its message. side, action: index into SIDES and ACTIONS,
-    NO_LEVEL in the row of an empty message, whose price and size are meaningless.
+    NO_LEVEL in the row of an empty message, whose price and size are NaN.
     """
 
     rows: Ints
@@ -57,10 +57,6 @@ class Levels:
     action: npt.NDArray[np.int32]
     price: Floats
     size: Floats
-
-    @property
-    def absent(self) -> Flags:
-        return self.action < 0
 
 
 def decode_joined(bids: Sequence[Raw], asks: Sequence[Raw]) -> Levels | None:
@@ -150,6 +146,7 @@ def _arrange(per_side: Ints, actions: npt.NDArray[np.int32], prices: Floats, siz
     empty = np.repeat(levels == 0, rows)
     side[empty] = NO_LEVEL
     actions = np.where(empty, np.int32(NO_LEVEL), actions)
+    prices, sizes = (np.where(empty, np.nan, values) for values in (prices, sizes))
     return Levels(rows, position, side, actions, prices, sizes)
 
 

@@ -44,7 +44,7 @@ _SPOT: Final = re.compile(rf"(?P<base>{_CODE})_(?P<quote>{_CODE})")
 _PERPETUAL: Final = re.compile(rf"{_BASIS}-PERPETUAL")
 _FUTURE: Final = re.compile(rf"{_BASIS}-(?P<dates>{_DATE})")
 _OPTION: Final = re.compile(rf"{_BASIS}-(?P<dates>{_DATE})-(?P<strike>{_NUMBER})-(?P<type>[CP])")
-_FUTURE_COMBO: Final = re.compile(rf"{_BASIS}-FS-(?P<dates>{_DATE})_(?:{_DATE}|PERP)")
+_FUTURE_COMBO: Final = re.compile(rf"{_BASIS}-FS-(?P<dates>{_DATE}_(?:{_DATE}|PERP))")
 _OPTION_COMBO: Final = re.compile(
     rf"{_BASIS}-(?!FS-)[A-Z][A-Z0-9]*-(?P<dates>{_DATE}(?:_{_DATE})*)-{_NUMBER}(?:_{_NUMBER})*"
 )
@@ -122,7 +122,7 @@ def family(name: str) -> str:
 def _first_expiry(dates: str | None, name: str) -> int | None:
     if dates is None:
         return None
-    return min(_expiry_us(date, name) for date in dates.split("_"))
+    return min(_expiry_us(date, name) for date in dates.split("_") if date != "PERP")
 
 
 def _expiry_us(date: str, name: str) -> int:

@@ -82,6 +82,9 @@ class Ticker(Struct, gc=False, kw_only=True):
     best_bid_amount: float
 
 
+TICKER_NOT_NUMBERS: Final = ("timestamp", "greeks", "instrument_name", "underlying_index")
+
+
 class Trade(Struct, gc=False, kw_only=True):
     timestamp: Milliseconds
     price: float

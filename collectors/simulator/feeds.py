@@ -7,6 +7,7 @@ import time
 from typing import Any, Final
 
 from collectors.simulator.chain import build_chain
+from collectors.simulator.chain_file import load_chain
 from collectors.simulator.market import STEP_MS, Market
 from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
@@ -25,8 +26,14 @@ class GeneratedFeed:
 
     def __init__(self, settings: SimulatorSettings, hub: Hub) -> None:
         start = settings.start_ms if settings.start_ms is not None else time.time_ns() // 1_000_000
-        specs = build_chain(settings.instruments, start)
-        self.market = Market(specs, seed=settings.seed, rate=settings.rate, start_ms=start, outlet=hub)
+        prices: dict[str, float] = {}
+        if settings.chain_file:
+            specs, prices = load_chain(settings.chain_file, settings.instruments, start)
+        else:
+            specs = build_chain(settings.instruments, start)
+        self.market = Market(
+            specs, seed=settings.seed, rate=settings.rate, start_ms=start, outlet=hub, prices=prices
+        )
         self.methods: Methods = MarketMethods(self.market)
         self.channels = _market_channels(self.market)
         self._settings = settings
@@ -120,8 +127,8 @@ class ReplayFeed:
     async def run(self) -> None:
         """Wait for subscribers, then send everything once.
 
-        It begins when every recorded channel is subscribed, or when no new subscription came for the time of grace;
-        frames of channels that nobody subscribed to are then skipped.
+        It begins when every recorded channel is subscribed, or when no new subscription came for the time
+        of grace; frames of channels that nobody subscribed to are then skipped.
         """
         settings, hub = self._settings, self._hub
         await self._wait_for_subscribers()
@@ -162,10 +169,12 @@ class ReplayFeed:
         """A recording brings its own first frames."""
 
     def gap(self, instrument: str, count: int) -> None:
-        raise InputError("a replay is sent byte for byte and has no scripted gaps")
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: no {count} changes of {instrument} can be left out")
 
     def set_state(self, instrument: str, state: str) -> None:
-        raise InputError("a replay is sent byte for byte and has no scripted states")
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot become {state!r}")
 
     def stats(self) -> dict[str, Any]:
         return {"replayed": self._sent, "skipped": self._skipped, "recorded": len(self.recorded)}

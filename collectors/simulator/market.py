@@ -1,19 +1,20 @@
 """The generated market: a clock of 10 ms steps that moves prices, books and trades, and publishes them.
 
-Every instrument belongs to one of ten slots and is touched once per 100 ms, so no channel can speak more often.
-Nothing here depends on who listens: subscriptions decide only which texts are built.
+Every instrument belongs to one of ten slots and is touched once per 100 ms, so no channel can speak more
+often. Nothing here depends on who listens: subscriptions decide only which texts are built.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
 from collectors.simulator import frames
+from collectors.simulator.activity import MAX_EVENT_CHANCE, activity, first_chance
+from collectors.simulator.book import order_units
 from collectors.simulator.chain import Spec
-from collectors.simulator.frames import number
 from collectors.simulator.instrument import Instrument, Trade
 from collectors.simulator.prices import Index, Indices, Smile, make_smile, years_left
 
@@ -22,8 +23,6 @@ SLOTS: Final = 10
 ROUNDS_PER_SECOND: Final = 10
 FRAMES_PER_INSTRUMENT_S: Final = 6.0  # denser than this and the clock runs faster instead
 TICKER_SHARE: Final = 0.5  # of the frame rate that quiet tickers may use
-ZIPF_EXPONENT: Final = 0.8
-MAX_EVENT_CHANCE: Final = 0.95
 HISTORY_MS: Final = 6 * 3_600_000
 TRADES_PER_CURRENCY: Final = 50_000
 _FIRST_CHANGE_ID: Final = 118_850_965_713
@@ -46,7 +45,14 @@ class Market:
     """State of the venue. `step` is the only thing that moves it."""
 
     def __init__(
-        self, specs: Sequence[Spec], *, seed: int, rate: float, start_ms: int, outlet: Outlet
+        self,
+        specs: Sequence[Spec],
+        *,
+        seed: int,
+        rate: float,
+        start_ms: int,
+        outlet: Outlet,
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         self.rng = Random(seed)
         self.outlet = outlet
@@ -60,7 +66,7 @@ class Market:
         capacity = len(specs) * FRAMES_PER_INSTRUMENT_S
         self.speed = max(1.0, rate / capacity) if rate else 1.0
         self.per_second = rate / self.speed if rate else capacity  # frames per simulated second
-        self.indices = Indices(sorted({spec.index for spec in specs}), self.rng)
+        self.indices = Indices(sorted({spec.index for spec in specs}), self.rng, prices or {})
         self.smiles: dict[tuple[str, int], Smile] = {}
         self.instruments: dict[str, Instrument] = {}
         self.expired: dict[str, Instrument] = {}
@@ -72,7 +78,7 @@ class Market:
         for spec in specs:
             self._list(spec)
         self._name_underlyings()
-        self._activity = _activity(list(self.instruments.values()), start_ms)
+        self._activity = activity(list(self.instruments.values()), start_ms)
         self._open()
         self._regroup()
 
@@ -112,7 +118,7 @@ class Market:
             tick = ceiling if side == 0 else floor
             for _ in range(levels):
                 if tick >= 1:
-                    item.book.set(side, tick, item.book._size(self.rng))
+                    item.book.set(side, tick, order_units(self.rng))
                 tick += (1 + int(self.rng.expovariate(0.7))) * (-1 if side == 0 else 1)
         item.book.changes()
         self.change_id += self.rng.randint(1, 900)
@@ -127,7 +133,7 @@ class Market:
         for timestamp, item in plan:
             grid, tick = item.book.grid, item.book.grid.floor(item.mark * (1.0 + rng.gauss(0.0, 0.003)))
             if tick >= 1:
-                units = item.book._size(rng)
+                units = order_units(rng)
                 self._make_trade(item, timestamp, grid.price(tick), units, rng.random() < 0.5)
 
     def _regroup(self) -> None:
@@ -140,6 +146,10 @@ class Market:
         for position, item in enumerate(items):
             group = self._groups[position % SLOTS]
             group.append((item, self._activity[item.spec.name], position // SLOTS * 7 % period))
+        tickers = len(items) * ROUNDS_PER_SECOND / period
+        self._chance = first_chance(
+            [self._activity[name] for name in self.instruments], self.per_second - tickers
+        )
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -208,7 +218,7 @@ class Market:
         rng, book = self.rng, item.book
         buy = rng.random() < 0.5
         side = 1 if buy else 0
-        units = book._size(rng)
+        units = order_units(rng)
         fresh = []
         for _ in range(4):
             tick = book.best_ask if buy else book.best_bid
@@ -236,17 +246,18 @@ class Market:
             item.tick_direction = 2
         else:
             item.tick_direction |= 1
-        vol = ""
+        vol = None
         if spec.kind == "option":
             years = years_left(spec.expiry_ms, timestamp)
-            vol = f',"iv":{number(item.price_iv(price, item.underlying, years, item.mark_iv))}'
-        text = (
-            f'{{"timestamp":{timestamp},"price":{number(price)},"amount":{number(amount)}'
-            f',"direction":"{"buy" if buy else "sell"}","index_price":{number(item.index.price)}'
-            f',"instrument_name":"{spec.name}","trade_seq":{item.trade_seq},"mark_price":{number(item.mark)}{vol}'
-            f',"tick_direction":{item.tick_direction},"starbase_match_id":{self.match_id},"trade_id":"{trade_id}"'
-            f',"contracts":{number(round(amount / spec.contract_size, 6))}'
-            f',"starbase_timestamp":{timestamp * 1_000_000 + rng.randrange(1_000_000)}}}'
+            vol = item.price_iv(price, item.underlying, years, item.mark_iv)
+        text = frames.trade(
+            spec.name,
+            timestamp,
+            side="buy" if buy else "sell",
+            numbers=(price, amount, item.index.price, item.mark, round(amount / spec.contract_size, 6)),
+            vol=vol,
+            ids=(item.trade_seq, trade_id, item.tick_direction, self.match_id),
+            nanoseconds=timestamp * 1_000_000 + rng.randrange(1_000_000),
         )
         inverse_future = spec.kind == "future" and not spec.linear
         volume = round(amount / price, 8) if inverse_future else amount
@@ -267,7 +278,7 @@ class Market:
         self._frames_at_second = self.frames
         if self.steps > SLOTS * ROUNDS_PER_SECOND:
             ratio = self.per_second / max(done, 1)
-            self._chance = min(max(self._chance * min(max(ratio, 0.5), 2.0), 0.001), 1_000.0)
+            self._chance = min(max(self._chance * min(max(ratio, 0.8), 1.25), 0.001), 1_000.0)
         self.indices.second(self.rng)
         for smile in self.smiles.values():
             smile.second(self.rng)
@@ -381,17 +392,3 @@ class Market:
         if parts[0] == "book":
             return item.grouped_data(now, int(parts[3])), item.book.change_id
         return None
-
-
-def _activity(items: list[Instrument], now_ms: int) -> dict[str, float]:
-    """Zipf weights: perpetuals first, then futures, then options by distance from the money and life left."""
-
-    def rank(item: Instrument) -> tuple[int, float]:
-        spec = item.spec
-        if spec.kind != "option":
-            return (0 if spec.perpetual else 1), float(spec.expiry_ms)
-        distance = abs(spec.strike / item.index.price - 1.0)
-        return 1, distance * 10 + (spec.expiry_ms - now_ms) / 86_400_000 / 30 + (2.0 if spec.linear else 0.0)
-
-    ordered = sorted(items, key=rank)
-    return {item.spec.name: 1.0 / (position + 1) ** ZIPF_EXPONENT for position, item in enumerate(ordered)}

@@ -94,7 +94,13 @@ def start(settings: SimulatorSettings) -> Iterator[SimulatorProcess]:
         VenueUnavailableError: the child ended or was not ready in time.
     """
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", __name__, str(writer), msgspec.json.encode(settings, enc_hook=str).decode()]
+    command = [
+        sys.executable,
+        "-m",
+        __name__,
+        str(writer),
+        msgspec.json.encode(settings, enc_hook=str).decode(),
+    ]
     try:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(writer,))
     finally:

@@ -181,8 +181,8 @@ def currencies(names: Iterable[str]) -> list[dict[str, Any]]:
     long = {"BTC": "Bitcoin", "ETH": "Ethereum", "USDC": "USD Coin"}
     return [
         {
-            "coin_type": name, "currency": name, "currency_long": long.get(name, name), "min_confirmations": 1,
-            "fee_precision": 4, "min_withdrawal_fee": 0.0001, "withdrawal_fee": 0.0001,
+            "coin_type": name, "currency": name, "currency_long": long.get(name, name),
+            "min_confirmations": 1, "fee_precision": 4, "min_withdrawal_fee": 0.0001, "withdrawal_fee": 0.0001,
             "withdrawal_priorities": [], "in_cross_collateral_pool": True, "network_currency": name,
             "network_fee": 0.0001, "decimals": 8, "apr": 0.0,
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
@@ -20,6 +22,13 @@ from lake.errors import InputError
 
 HOST: Final = "127.0.0.1"
 MIN_HEARTBEAT_S: Final = 10
+SOCKET_METHODS: Final = (
+    "subscribe",
+    "unsubscribe",
+    "unsubscribe_all",
+    "set_heartbeat",
+    "disable_heartbeat",
+)
 GARBAGE: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERP'
 _ENTITY_LIMIT: Final = 16 << 20
 
@@ -97,18 +106,15 @@ class Simulator:
         arrived = time.time_ns()
         method = request.match_info["method"]
         try:
-            if method in (
-                "subscribe",
-                "unsubscribe",
-                "unsubscribe_all",
-                "set_heartbeat",
-                "disable_heartbeat",
-            ):
-                raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
-            body, status = rpc.reply(arrived, self.feed.methods.call(method, dict(request.query))), 200
+            body, status = rpc.reply(arrived, self._ask(method, dict(request.query))), 200
         except RpcError as error:
             body, status = rpc.refusal(arrived, error), 400
         return web.Response(body=body, status=status, content_type="application/json")
+
+    def _ask(self, method: str, params: dict[str, Any]) -> object:
+        if method in SOCKET_METHODS:
+            raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
+        return self.feed.methods.call(method, params)
 
     # -- WebSocket -------------------------------------------------------------------------------
 
@@ -249,7 +255,18 @@ class Simulator:
         }
 
 
-async def run(settings: SimulatorSettings) -> None:
-    """Serve a simulated venue until cancelled."""
+async def run(settings: SimulatorSettings, on_ready: Callable[[Simulator], None] | None = None) -> None:
+    """Serve a simulated venue until SIGTERM or SIGINT; `on_ready` is told once it can be reached."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Simulator(settings) as simulator:
-        await simulator.wait()
+        if on_ready is not None:
+            on_ready(simulator)
+        serving = asyncio.create_task(simulator.wait())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if serving.done():
+            serving.result()
+        serving.cancel()
