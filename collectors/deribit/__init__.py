@@ -1,1 +1,1 @@
-"""Deribit: its connection and calls, and apart from them the pure mapping of its messages."""
+"""Deribit: how its messages read and what they mean; the connection lives apart from the pure mapping."""
