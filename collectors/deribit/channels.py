@@ -1,103 +1,78 @@
-"""Which instruments to record, which channels that takes, and over how many connections."""
+"""Deribit's channel names: built for subscribing, and sorted when a notification arrives.
+
+Tabulated are three classes: `ticker.{instrument}.{interval}`, `book.{instrument}.{interval}` (increments, not the
+grouped books) and `trades.{instrument}.{interval}` or `trades.{kind}.{currency}.{interval}`. Instrument names hold
+no dot, so counting the parts of a channel tells the two forms apart.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal
 
-import msgspec
+Interval = Literal["raw", "100ms", "agg2"]
+TABULATED: Final = ("ticker", "book", "trades")
+CREATION: Final = "instrument.creation"
 
-from collectors.settings import CollectorSettings
-from lake.errors import SchemaDriftError, SettingsError
-
-INTERVAL: Final = "100ms"
-ANY: Final = "any"
+CHANNELS_REMEMBERED: Final = 1 << 16
+_TWO_PART_CLASSES: Final = ("instrument", "chart", "block_rfq")
 
 
-class Listing(msgspec.Struct, frozen=True):
-    """What choosing channels needs of a `get_instruments` row; expiry in ms since the epoch."""
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel sorted: its class ("ticker", "book", "trades", "book_grouped", "quote", "instrument.creation", ...)
+    and the one instrument it speaks of, None where it covers many or the class is not tabulated."""
 
-    instrument_name: str
     kind: str
-    expiration_timestamp: int = 0
-    settlement_period: str = ""
-    is_active: bool = True
+    instrument: str | None = None
+
+    @property
+    def tabulated(self) -> bool:
+        return self.kind in TABULATED
 
 
-_LISTINGS: Final = msgspec.json.Decoder(list[Listing])
+def ticker(instrument: str, interval: Interval = "100ms") -> str:
+    """The channel of an instrument's ticker: best quote, marks, IVs and Greeks."""
+    return f"ticker.{instrument}.{interval}"
 
 
-def decode_listings(result: msgspec.Raw) -> list[Listing]:
-    """The rows of a `get_instruments` result.
-
-    Raises:
-        SchemaDriftError: a row lacks a field or has another type.
-    """
-    try:
-        return _LISTINGS.decode(result)
-    except msgspec.MsgspecError as error:
-        raise SchemaDriftError(f"get_instruments has changed its shape: {error}") from None
+def book(instrument: str, interval: Interval = "100ms") -> str:
+    """The channel of an instrument's full book: a snapshot, then every change, linked by change ids."""
+    return f"book.{instrument}.{interval}"
 
 
-def select(listings: Iterable[Listing], settings: CollectorSettings) -> list[Listing]:
-    """The active listings that the settings ask for: perpetuals first, then by expiry and name, each once.
-
-    Raises:
-        SettingsError: none is left.
-    """
-    pattern = re.compile(settings.name_pattern) if settings.name_pattern else None
-    wanted = {
-        listing.instrument_name: listing
-        for listing in listings
-        if listing.is_active
-        and (not settings.kinds or listing.kind in settings.kinds)
-        and (pattern is None or pattern.fullmatch(listing.instrument_name))
-    }
-    if not wanted:
-        raise SettingsError(
-            "no listed instrument matches currencies, kinds and name_pattern; widen one of these"
-        )
-    chosen = sorted(
-        wanted.values(),
-        key=lambda row: (row.settlement_period != "perpetual", row.expiration_timestamp, row.instrument_name),
-    )
-    return chosen[: settings.instruments_max]
+def trades(instrument: str, interval: Interval = "100ms") -> str:
+    """The channel of one instrument's trades."""
+    return f"trades.{instrument}.{interval}"
 
 
-def trade_channels(settings: CollectorSettings) -> list[str]:
-    """One channel for every trade of a kind and currency: `trades.{kind}.{currency}.100ms`."""
-    return [
-        f"trades.{kind}.{currency}.{INTERVAL}"
-        for currency in settings.currencies or (ANY,)
-        for kind in settings.kinds or (ANY,)
-    ]
+def all_trades(kind: str = "any", currency: str = "any", interval: Interval = "100ms") -> str:
+    """The channel of every trade of a kind ("future", "option", "spot", ..., "any") and currency."""
+    return f"trades.{kind}.{currency}.{interval}"
 
 
-def instrument_channels(name: str) -> list[str]:
-    """The channels of one instrument: `ticker` and `book`."""
-    return [f"ticker.{name}.{INTERVAL}", f"book.{name}.{INTERVAL}"]
+def creations(kind: str = "any", currency: str = "any") -> str:
+    """The channel that announces each newly listed instrument with its complete terms."""
+    return f"{CREATION}.{kind}.{currency}"
 
 
-def shard(names: Sequence[str], shared: Sequence[str], settings: CollectorSettings) -> list[list[str]]:
-    """Channel lists, one per connection: instruments dealt out in turn, so that busy neighbours part.
+def states(kind: str = "any", currency: str = "any") -> str:
+    """The channel of instruments' changes of state."""
+    return f"instrument.state.{kind}.{currency}"
 
-    Ticker and book of an instrument stay together. `shared` (the trade channels) ride on the first one.
 
-    Raises:
-        SettingsError: more channels than the connections may carry.
-    """
-    total = len(shared) + sum(len(instrument_channels(name)) for name in names)
-    connections = max(1, math.ceil(total / settings.channels_per_connection))
-    if connections > settings.connections_max:
-        raise SettingsError(
-            f"{total} channels need {connections} connections of at most {settings.connections_max}; "
-            "raise channels_per_connection or connections_max, or record less "
-            "(currencies, kinds, name_pattern, instruments_max)"
-        )
-    shards: list[list[str]] = [[] for _ in range(connections)]
-    shards[0] += shared
-    for position, name in enumerate(names):
-        shards[position % connections] += instrument_channels(name)
-    return shards
+@lru_cache(maxsize=CHANNELS_REMEMBERED)
+def classify(channel: str) -> Channel:
+    """Sort a channel name; unknown channels get their first part as class, so nothing is ever refused here."""
+    parts = channel.split(".")
+    head = parts[0]
+    if head in ("ticker", "book") and len(parts) == 3:
+        return Channel(head, parts[1])
+    if head == "book":
+        return Channel("book_grouped")
+    if head == "trades" and len(parts) in (3, 4):
+        return Channel("trades", parts[1] if len(parts) == 3 else None)
+    if head in _TWO_PART_CLASSES and len(parts) > 1:
+        return Channel(f"{head}.{parts[1]}")
+    return Channel(f"{head}_unknown_form" if head in TABULATED else head)
