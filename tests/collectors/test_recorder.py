@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.deribit.channels import Listing, decode_listings, select, shard, trade_channels
+from collectors.deribit.selection import Listing, decode_listings, select, shard, trade_channels
 from collectors.recorder import Recorder
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError, VenueRefusedError, VenueUnavailableError
