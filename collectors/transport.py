@@ -6,7 +6,8 @@ fill and TCP itself slows the peer down, so memory stays bounded whatever happen
 
 Two libraries fill the seam; `bench/receive.py` measures them side by side.
 
-- `picows` (the default) parses in C and hands over a frame by one call: an eighth of the CPU time per frame.
+- `picows` (the default) parses in C and hands over a frame by one call: 0.7 CPU-s per million frames of
+  760 bytes that arrive in bursts, against 4.4; 2.8 against 5.7 when every frame wakes the process by itself.
   It leaves to its caller what is done here: joining fragments, bounding a joined message, refusing compressed
   frames that nobody offered, answering a close frame, dropping what is delivered after an error, and noticing
   a connection lost inside the handshake. A connection attempt given up early keeps its socket for the rest

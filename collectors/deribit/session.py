@@ -53,8 +53,8 @@ class Session:
     """Records `channels` over one connection at a time until `stop`.
 
     `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
-    may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first connection
-    ends that gap. Counters may be read at any time.
+    may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first
+    connection ends that gap. Counters may be read at any time.
     """
 
     def __init__(
