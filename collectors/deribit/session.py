@@ -53,8 +53,8 @@ class Session:
     """Records `channels` over one connection at a time until `stop`.
 
     `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
-    may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first connection
-    ends that gap. Counters may be read at any time.
+    may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first
+    connection ends that gap. Counters may be read at any time.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Session:
         self._link: Link | None = None
         self._failure: BaseException | None = None
         self._was_established = False
+        self._established_s: float | None = None
         self._began_ns = self._last_frame_ns = 0
         self._gap_start_ns = unrecorded.since_ns if unrecorded else None
         self._gap_cause = unrecorded.cause if unrecorded else CAUSE_DISCONNECT
@@ -114,7 +115,7 @@ class Session:
         self._began_ns = self._last_frame_ns = self._tape.now_ns()
         try:
             while not self._stopping.is_set():
-                began_s = self._clock_s()
+                self._established_s = None
                 try:
                     await self._live()
                 except TransientError as error:
@@ -123,11 +124,18 @@ class Session:
                     if not self._was_established:
                         raise
                     _log.error("connection %d: %s; trying again", self.number, error)
-                if self._clock_s() - began_s >= self._settings.stable_s:
+                if self._has_been_stable():
                     self._backoff.reset()
                 await self._lost()
         finally:
             self._end_gap(self._tape.now_ns())
+
+    def _has_been_stable(self) -> bool:
+        """Whether the last connection lived long enough to forgive the failures before it."""
+        return (
+            self._established_s is not None
+            and self._clock_s() - self._established_s >= self._settings.stable_s
+        )
 
     async def _lost(self) -> None:
         """Note where the gap begins, and wait our turn to connect again, unless we are stopping."""
@@ -269,6 +277,7 @@ class Session:
         )
         self._tape.event(subscribed, self.number)
         self._was_established = True
+        self._established_s = self._clock_s()
         self._gap_may_end = self._gap_start_ns is not None
         self.established.set()
 
