@@ -176,7 +176,9 @@ class _Run:
                 refused[int(i)] = str(error)
                 continue
             if strange:
-                refused[int(i)] = f"{len(strange)} instruments of the listing refused, first: {strange[0].reason}"
+                refused[int(i)] = (
+                    f"{len(strange)} instruments of the listing refused, first: {strange[0].reason}"
+                )
             columns = columns.append_column("record", pa.array(np.full(len(columns), i), pa.int32()))
             refused.update(self._fit("instruments", columns, np.arange(len(self.payloads))))
         self._reject(refused)

@@ -44,7 +44,10 @@ def test_every_verb_has_help_with_an_example() -> None:
         (["sql", "SELECT bid FROM quotes"], "bid"),
         (["sql", "SELEC 1"], "SELEC"),
         (["sql", "SELECT 1", "--format", "parquet"], "add --out FILE.parquet"),
-        (["sql", "SELECT 1", "--format", "csv", "--out", "/nonexistent/x.csv"], "/nonexistent/x.csv cannot be written"),
+        (
+            ["sql", "SELECT 1", "--format", "csv", "--out", "/nonexistent/x.csv"],
+            "/nonexistent/x.csv cannot be written",
+        ),
         (["compact", "--table", "quote"], "there is no table 'quote'"),
         (["compact", "--date", "yesterday"], "write it like 2026-11-20"),
         (["collect", "--for", "soon"], "write it like 20s, 10m or 2h"),
@@ -73,7 +76,9 @@ def test_unknown_setting_is_refused_before_anything_runs(tmp_path: Path) -> None
 
 
 def test_sql_answers_in_every_format(lake: Root, tmp_path: Path) -> None:
-    statement = "SELECT instrument, count(*) AS n FROM quotes GROUP BY ALL ORDER BY n DESC, instrument LIMIT 3"
+    statement = (
+        "SELECT instrument, count(*) AS n FROM quotes GROUP BY ALL ORDER BY n DESC, instrument LIMIT 3"
+    )
     table = run(lake, "sql", statement)
     csv = run(lake, "sql", statement, "--format", "csv")
     as_json = run(lake, "sql", statement, "--format", "json")
@@ -121,7 +126,9 @@ def test_status_and_verify_speak_json(lake: Root) -> None:
 
 def test_verify_finds_a_flipped_bit_and_exits_1(lake: Root, tmp_path: Path) -> None:
     damaged = kit.copy_of(lake, tmp_path / "damaged")
-    victim = max((damaged.path / "tables" / "quotes").rglob("*.parquet"), key=lambda path: path.stat().st_size)
+    victim = max(
+        (damaged.path / "tables" / "quotes").rglob("*.parquet"), key=lambda path: path.stat().st_size
+    )
     content = bytearray(victim.read_bytes())
     content[len(content) // 3] ^= 1
     victim.write_bytes(content)

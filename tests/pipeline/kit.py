@@ -52,7 +52,9 @@ def record_market(
     )
     with start(settings) as venue:
         urls = CollectorSettings(ws_url=venue.ws_url, rest_url=venue.rest_url)
-        record(root, urls, SpoolSettings(segment_bytes=segment_bytes), stream=STREAM, seconds=frames / 2500 + 1)
+        record(
+            root, urls, SpoolSettings(segment_bytes=segment_bytes), stream=STREAM, seconds=frames / 2500 + 1
+        )
     return root
 
 

@@ -71,8 +71,10 @@ def test_files_are_sorted_by_instrument_and_time(ingested: Root) -> None:
     for name in ("quotes", "trades"):
         table = Table.open(ingested, TABLES[name])
         for file in table.files():
-            rows = pq.read_table(table.path / file.path, partitioning=None)
-            assert rows.equals(rows.sort_by([("instrument", "ascending"), ("ts", "ascending"), ("recv_ts", "ascending")]))
+            rows = pq.read_table(table.folder / file.path, partitioning=None)
+            assert rows.equals(
+                rows.sort_by([("instrument", "ascending"), ("ts", "ascending"), ("recv_ts", "ascending")])
+            )
 
 
 def test_small_memory_gives_the_same_rows_in_several_files(ingested: Root) -> None:
@@ -167,7 +169,7 @@ def test_compaction_beside_ingest_loses_nothing(recorded: Root) -> None:
 def test_damaged_input_is_never_replaced(ingested: Root) -> None:
     table = Table.open(ingested, TABLES["quotes"])
     victim = max(table.files(), key=lambda file: file.rows)
-    path = table.path / victim.path
+    path = table.folder / victim.path
     import pyarrow.parquet as pq
 
     rows = pq.read_table(path, partitioning=None)

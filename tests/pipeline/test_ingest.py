@@ -88,7 +88,9 @@ def test_kill_at_random_moments_loses_and_repeats_nothing(recorded: Root) -> Non
     for _ in range(12):
         # The n-th arrival at a random step is a random moment that does not depend on the machine's speed.
         at = f"{chance.choice(STEPS)}:{chance.randint(1, 6)}"
-        code, output = kit.finish(kit.lake_command(*arguments, crash_at=at, LAKE_INGEST_RECORDS_PER_COMMIT="700"))
+        code, output = kit.finish(
+            kit.lake_command(*arguments, crash_at=at, LAKE_INGEST_RECORDS_PER_COMMIT="700")
+        )
         assert code in (0, kit.KILLED), output
         killed += code == kit.KILLED
     assert killed >= 3
@@ -99,7 +101,9 @@ def test_kill_at_random_moments_loses_and_repeats_nothing(recorded: Root) -> Non
 
 def test_undecodable_frames_are_kept_with_their_reason(tmp_path: Path) -> None:
     root = open_root(tmp_path / "lake", create=True)
-    garbage = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{'
+    garbage = (
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{'
+    )
     write_frames(root, [garbage, b"\x00\xff not json at all"])
     report = ingest(root)
     assert report.counts["rejected"] == 2
@@ -112,12 +116,19 @@ def test_undecodable_frames_are_kept_with_their_reason(tmp_path: Path) -> None:
 
 def test_gaps_told_by_the_recorder_become_rows(tmp_path: Path) -> None:
     root = open_root(tmp_path / "lake", create=True)
-    gap = Gap(start_ns=1_700_000_000_000_000_001, end_ns=1_700_000_001_000_000_001, cause="disconnect", connection=2)
+    gap = Gap(
+        start_ns=1_700_000_000_000_000_001, end_ns=1_700_000_001_000_000_001, cause="disconnect", connection=2
+    )
     with SpoolWriter(root.stream(kit.STREAM)) as spool:
         spool.append(encode_event(gap), kind=RecordKind.EVENT)
     ingest(root)
     [row] = kit.read_table(root, "gaps").to_pylist()
-    assert (row["cause"], row["connection"], row["healed"], row["venue"]) == ("disconnect", 2, False, "deribit")
+    assert (row["cause"], row["connection"], row["healed"], row["venue"]) == (
+        "disconnect",
+        2,
+        False,
+        "deribit",
+    )
     assert (row["end_ts"] - row["start_ts"]).total_seconds() == pytest.approx(1.000001)
 
 
