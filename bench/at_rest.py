@@ -24,7 +24,7 @@ from bench.harness import Figure, cpu, report
 from bench.sample_day import book_day, quotes_day, trades_day
 from lake.conform import conform
 from lake.content import content_hash
-from lake.exact import decimal_array, to_units
+from lake.exact import Array, decimal_array, to_units
 from lake.parquet import drop_duplicates, sort_rows, write_file
 from lake.schema import TABLES, UNROUNDED, TableSpec, decimal
 
@@ -88,7 +88,7 @@ def costs(decoded: dict[str, pa.Table]) -> list[Figure]:
     table = TABLES["quotes"]
     day = decoded["quotes"]
     rows = conform(table, day).rows
-    by_arrival = pa.array(np.argsort(np.asarray(rows["recv_ts"].combine_chunks().view(pa.int64()))))
+    by_arrival = np.argsort(np.asarray(rows["recv_ts"].combine_chunks().view(pa.int64())))
     arrived = rows.take(by_arrival)
     ordered = sort_rows(rows, table)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +117,7 @@ def _best(step: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def _alternatives(spec_table: TableSpec, name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array, str]]:
+def _alternatives(spec_table: TableSpec, name: str, array: Array) -> Iterator[tuple[str, Array, str]]:
     """Ways to store one column: label, array, Parquet encoding (DICTIONARY is the dictionary)."""
     if pa.types.is_null(array.type) or pa.types.is_dictionary(array.type):
         return
@@ -142,7 +142,7 @@ def _alternatives(spec_table: TableSpec, name: str, array: pa.Array) -> Iterator
             )
 
 
-def _bytes_per_value(array: pa.Array, encoding: str, row_group_rows: int) -> float:
+def _bytes_per_value(array: Array, encoding: str, row_group_rows: int) -> float:
     buffer = io.BytesIO()
     choice = (
         {"use_dictionary": True}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.exact import to_floats, valid_mask
+from lake.exact import Array, to_floats, valid_mask
 from lake.schema import PARTITION_COLUMNS
 
 Words = npt.NDArray[np.uint64]
@@ -59,7 +59,7 @@ def _salt(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
 
 
-def _add_column(total: Words, column: pa.ChunkedArray, salt: np.uint64) -> None:
+def _add_column(total: Words, column: Array, salt: np.uint64) -> None:
     """Add each value's mix to the row's sum."""
     start = 0
     for array in column.chunks:
@@ -85,7 +85,7 @@ def _finish(total: Words) -> None:
     total ^= total >> _SHIFT_3
 
 
-def _words(array: pa.Array) -> Words:
+def _words(array: Array) -> Words:
     """One 64-bit word per value, a function of the value alone; arbitrary where null."""
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -105,7 +105,7 @@ def _words(array: pa.Array) -> Words:
     return np.asarray(pc.fill_null(integers, 0)).view(np.uint64)
 
 
-def _text_words(array: pa.Array) -> Words:
+def _text_words(array: Array) -> Words:
     """A word per text: its bytes taken eight at a time, and its length."""
     encoded = array.dictionary_encode()
     texts = encoded.dictionary.cast(pa.string())

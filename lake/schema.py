@@ -21,7 +21,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -33,6 +33,8 @@ DECIMAL_PRECISION: Final = 18  # the widest decimal that Parquet stores as a 64-
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")  # naive timestamps would need a newer Delta protocol
 STRING: Final = pa.string()
 DOUBLE: Final = pa.float64()
+StorageType = Any
+"""An Arrow type; the stubs of pyarrow know too many of them to tell them apart here."""
 
 
 class Encoding(enum.Enum):
@@ -49,7 +51,7 @@ class ColumnSpec:
     """One column: `type` is the storage type, `doc` one sentence with the unit."""
 
     name: str
-    type: pa.DataType
+    type: StorageType
     nullable: bool
     encoding: Encoding
     doc: str

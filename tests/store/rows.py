@@ -8,15 +8,16 @@ from typing import Any
 import pyarrow as pa
 
 from lake.conform import conform
+from lake.exact import Array
 from lake.schema import TABLES
 
 DAY_US = 1_790_726_400_000_000
 """2026-09-30 00:00 UTC in µs."""
 
 
-def quotes(count: int, **columns: Sequence[Any] | pa.Array) -> pa.Table:
+def quotes(count: int, **columns: Sequence[Any] | Array) -> pa.Table:
     """Decoded quotes, one a second; `columns` replace or add to what every row must have."""
-    given: Mapping[str, Sequence[Any] | pa.Array] = {
+    given: Mapping[str, Sequence[Any] | Array] = {
         "venue": ["deribit"] * count,
         "instrument": ["BTC-25DEC26-76000-C"] * count,
         "ts": pa.array([DAY_US + second * 1_000_000 for second in range(count)], pa.int64()),
@@ -27,7 +28,7 @@ def quotes(count: int, **columns: Sequence[Any] | pa.Array) -> pa.Table:
     return pa.table(dict(given))
 
 
-def stored_quotes(count: int, **columns: Sequence[Any] | pa.Array) -> pa.Table:
+def stored_quotes(count: int, **columns: Sequence[Any] | Array) -> pa.Table:
     """The same, in storage types."""
     return conform(TABLES["quotes"], quotes(count, **columns)).rows
 
@@ -35,7 +36,7 @@ def stored_quotes(count: int, **columns: Sequence[Any] | pa.Array) -> pa.Table:
 def trades(ids: Sequence[str], recv_us: Sequence[int], **columns: Sequence[Any]) -> pa.Table:
     """Trades in storage types, all of one instrument and moment."""
     count = len(ids)
-    given: Mapping[str, Sequence[Any] | pa.Array] = {
+    given: Mapping[str, Sequence[Any] | Array] = {
         "venue": ["deribit"] * count,
         "instrument": ["BTC-PERPETUAL"] * count,
         "ts": pa.array([DAY_US] * count, pa.int64()),

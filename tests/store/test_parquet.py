@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -24,7 +25,7 @@ QUOTES, TRADES, GAPS = TABLES["quotes"], TABLES["trades"], TABLES["gaps"]
 
 
 def shuffled(rows: pa.Table, seed: int = 3) -> pa.Table:
-    return rows.take(pa.array(np.random.default_rng(seed).permutation(rows.num_rows)))
+    return rows.take(np.random.default_rng(seed).permutation(rows.num_rows))
 
 
 def three_instruments(count: int) -> pa.Table:
@@ -85,13 +86,8 @@ def test_rows_whose_hashes_collide_are_both_kept(monkeypatch: pytest.MonkeyPatch
 def test_one_row_of_each_key_stays_whatever_comes(rows: list[tuple[str, int]]) -> None:
     kept, dropped = drop_duplicates(trades([r[0] for r in rows], [r[1] for r in rows]), TRADES)
     expected = {key: min(recv for k, recv in rows if k == key) for key, _ in rows}
-    found = {
-        key: (recv - DAY_US)
-        for key, recv in zip(
-            kept["trade_id"].to_pylist(), kept["recv_ts"].cast(pa.int64()).to_pylist(), strict=True
-        )
-    }
-    assert found == expected
+    keys, received = kept["trade_id"].to_pylist(), np.asarray(kept["recv_ts"].cast(pa.int64())) - DAY_US
+    assert dict(zip(keys, received.tolist(), strict=True)) == expected
     assert dropped == len(rows) - len(expected)
 
 
@@ -110,7 +106,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, purpose: parquet.Pur
     assert back.equals(rows)
     assert content_hash(back) == content_hash(rows)
     assert list(tmp_path.iterdir()) == [path]
-    footer = pq.read_metadata(path).metadata
+    footer = pq.read_metadata(path).metadata or {}
     assert footer[b"lake.table"] == b"quotes"
     assert footer[b"lake.content_hash"] == b"17"
     assert (stats.rows, stats.size) == (2000, path.stat().st_size)
@@ -150,8 +146,8 @@ def test_one_instrument_touches_only_its_own_row_groups(
     metadata = pq.read_metadata(tmp_path / "f.parquet")
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     assert [group.num_rows for group in groups] == [500] * 6
-    names = [group.column(1).statistics for group in groups]
-    assert all(name.min == name.max for name in names)
+    bounds: list[Any] = [group.column(1).statistics for group in groups]
+    assert all(name.min == name.max for name in bounds)
 
 
 def test_quiet_instruments_share_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from deltalake import Schema
 
 from lake.conform import conform
 from lake.errors import SchemaDriftError
+from lake.exact import Array
 from lake.schema import PARTITION_COLUMNS, TABLES, TIMESTAMP, TableSpec
 from tests.store.rows import DAY_US, quotes
 
@@ -73,7 +74,7 @@ def test_rows_come_out_in_contract_order_and_types() -> None:
     ],
 )
 def test_row_that_does_not_fit_is_refused_with_its_column_named(
-    columns: dict[str, pa.Array], refused: list[int], reason: str
+    columns: dict[str, Array], refused: list[int], reason: str
 ) -> None:
     result = conform(QUOTES, quotes(3, **columns))
     assert np.flatnonzero(result.rejected).tolist() == refused
