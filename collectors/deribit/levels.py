@@ -1,12 +1,14 @@
 """Book levels, decoded for thousands of messages at once.
 
-A book message of 20 levels a side is 40 small arrays; making a Python object of each costs more than everything
-else about the message. The levels of many messages are therefore joined into one text and read by Arrow's CSV
-reader, of which `["new",1.5,10.0],["delete",2,0.0]` without brackets and quotes is nearly an input already.
+A book message of 20 levels a side is 40 small arrays; making a Python object of each costs more than
+everything else about the message. The levels of many messages are therefore joined into one text and read
+by Arrow's CSV reader, of which `["new",1.5,10.0],["delete",2,0.0]` without brackets and quotes is nearly an
+input already.
 
-It is a shortcut for the spelling the venue uses, over text that the JSON decoder has found well-formed, and it
-checks itself: as many lines as there are opening brackets, two quotes a line, every action a known word, every
-number finite. Anything else is read level by level by the JSON decoder, which names what is wrong.
+It is a shortcut for the spelling the venue uses, over text that the JSON decoder has found well-formed, and
+it
+checks itself: as many lines as there are opening brackets, two quotes a line, every action a known word,
+every number finite. Anything else is read level by level by the JSON decoder, which names what is wrong.
 """
 
 from __future__ import annotations
@@ -86,7 +88,8 @@ def decode_joined(bids: Sequence[Raw], asks: Sequence[Raw]) -> Levels | None:
 
 
 def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[int, str]]:
-    """Read the levels message by message; also what is wrong, by index of the message (which then counts as empty)."""
+    """Read the levels message by message; also what is wrong, by index of the message (which then counts as
+    empty)."""
     found: list[wire.Level] = []
     counts: list[tuple[int, int]] = []
     wrong: dict[int, str] = {}
@@ -116,7 +119,7 @@ def _read(text: bytes, per_side: Ints) -> Levels | None:
     lines = int(per_side.sum() + empty.sum())
     if text.count(b'"') != 2 * lines:
         return None
-    # Every line starts with the comma that stood between levels, so that the first column is empty and left out.
+    # Every line starts with the comma that stood between levels: the first column is empty, and left out.
     csv = b"," + text.translate(_LINE_END_FOR_BRACKET, b'["')
     options = pyarrow.csv.ReadOptions(
         use_threads=False, block_size=len(csv) + 1, column_names=["between", *_COLUMNS]
