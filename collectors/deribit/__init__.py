@@ -1,1 +1,1 @@
-"""Deribit: how its messages read and what they mean; the connection lives apart from the pure mapping."""
+"""Deribit: its connection and calls, and apart from them the pure mapping of its messages."""

@@ -1,0 +1,423 @@
+"""The `lake` command: one thin function per verb. What a verb does lives in the room it calls.
+
+Exit code 0: done. 1: it ran, and found or met something that a person must look at. 2: bad input, with one
+line that says what to change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import enum
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from lake.errors import InputError, LakeError
+
+if TYPE_CHECKING:
+    from lake.root import Root
+    from lake.settings import Sources
+
+VERSION: Final = "0.1.0"
+DEFAULT_ROOT: Final = Path("data")
+DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+SECONDS_PER_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class _Group(TyperGroup):
+    """Turns our errors into one line and an exit code; anything else is a bug and shows its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LakeError as error:
+            _fail(error)
+
+
+def _fail(error: LakeError) -> NoReturn:
+    typer.echo(f"lake: {error}", err=True)
+    raise typer.Exit(2 if isinstance(error, InputError) else 1) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A lake of crypto-derivatives ticks that can prove what it holds.",
+)
+
+
+def sections() -> dict[str, type]:
+    """Every section of the settings file, each declared by the room it belongs to."""
+    from collectors.settings import CollectorSettings
+    from lake.spool import SpoolSettings
+    from pipeline.compact import CompactSettings
+    from pipeline.ingest import IngestSettings
+
+    return {
+        "spool": SpoolSettings,
+        "collect": CollectorSettings,
+        "ingest": IngestSettings,
+        "compact": CompactSettings,
+    }
+
+
+class Format(enum.StrEnum):
+    """How `lake sql` gives its answer."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the global options said."""
+
+    root_path: Path
+    config: Path | None
+    sources: Sources
+
+    def root(self, *, create: bool = False) -> Root:
+        from lake.root import open_root
+
+        return open_root(self.root_path, create=create)
+
+    def settings(self, name: str, flags: Mapping[str, Any] | None = None) -> Any:
+        """Section `name` of the settings, `flags` (where not None) above all."""
+        return self.sources.section(name, sections()[name], flags)
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ticklake {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    context: typer.Context,
+    root: Annotated[Path, typer.Option(envvar="LAKE_ROOT", help="Folder of the lake.")] = DEFAULT_ROOT,
+    config: Annotated[
+        Path | None, typer.Option(envvar="LAKE_CONFIG", help="Settings file (TOML); see docs/settings.md.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    from lake.settings import read_sources
+
+    del version
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    context.obj = _Context(root, config, read_sources(config, sections()))
+
+
+def seconds(text: str) -> float:
+    """A duration such as 500ms, 20s, 10m, 2h or 1d, in seconds."""
+    match = DURATION.fullmatch(text.strip())
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no duration; write it like 20s, 10m or 2h")
+    return float(match[1]) * SECONDS_PER_UNIT[match[2]]
+
+
+def _show(rows: Sequence[Mapping[str, Any]], *, title: str, as_json: bool) -> None:
+    """Print `rows` as one table for people, or as a JSON list for programs."""
+    if as_json:
+        typer.echo(json.dumps(list(rows), default=str, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in rows[0] if rows else ["nothing"]:
+        numeric = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "·"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.8g}"
+        case _:
+            return str(value)
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one and prints it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same market.")] = 1,
+    instruments: Annotated[int, typer.Option(help="How many instruments to list.")] = 200,
+    rate: Annotated[float, typer.Option(help="Frames per second over all channels.")] = 500.0,
+    replay: Annotated[
+        list[Path] | None, typer.Option(help="Replay this recording instead; repeatable.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Replay speed; 1 is as recorded, 0 as fast as it goes.")] = 1.0,
+    account: Annotated[Path | None, typer.Option(help="Write one JSON line per frame sent.")] = None,
+) -> None:
+    """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
+
+    Example: lake simulate --port 8765 --instruments 300 --rate 2000
+    """
+    import asyncio
+
+    from collectors.simulator import SimulatorSettings, run
+
+    settings = SimulatorSettings(
+        port=port,
+        seed=seed,
+        instruments=instruments,
+        rate=rate,
+        replay=tuple(replay or ()),
+        replay_speed=speed,
+        account=account,
+    )
+    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
+
+
+@app.command()
+def collect(
+    context: typer.Context,
+    ws_url: Annotated[str | None, typer.Option(help="WebSocket address of the venue.")] = None,
+    rest_url: Annotated[str | None, typer.Option(help="REST address of the venue.")] = None,
+    run_for: Annotated[
+        str | None, typer.Option("--for", help="Stop by itself after, say, 20s or 2h.")
+    ] = None,
+    stream: Annotated[str, typer.Option(help="Name of the spool stream; one writer each.")] = "deribit",
+    ingest_beside: Annotated[
+        bool, typer.Option("--ingest/--no-ingest", help="Bring the spool into the tables while recording.")
+    ] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Record the venue into the lake until stopped (Ctrl-C or SIGTERM flush and exit cleanly).
+
+    Example: lake --root /volume1/lake collect --for 60s
+    """
+    from collectors.daemon import record
+
+    this: _Context = context.obj
+    root = this.root(create=True)
+    settings = this.settings("collect", {"ws_url": ws_url, "rest_url": rest_url})
+    with _ingester_beside(this, stream) if ingest_beside else contextlib.nullcontext():
+        summary = record(
+            root,
+            settings,
+            this.settings("spool"),
+            stream=stream,
+            seconds=seconds(run_for) if run_for else None,
+        )
+    _show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
+
+
+@contextlib.contextmanager
+def _ingester_beside(this: _Context, stream: str) -> Iterator[None]:
+    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
+    import subprocess
+
+    command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
+    if this.config:
+        command += ["--config", str(this.config)]
+    command += ["ingest", "--follow", "--stream", stream]
+    # Its own session: Ctrl-C stops the recorder first, which then asks the ingester for its last round.
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    follow: Annotated[bool, typer.Option(help="Go on until stopped; one last round at the end.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring every sealed segment of the spool into the tables, each record exactly once.
+
+    Example: lake --root data ingest
+    """
+    from pipeline.ingest import follow as follow_spool
+    from pipeline.ingest import ingest as ingest_once
+
+    this: _Context = context.obj
+    run = follow_spool if follow else ingest_once
+    report = run(this.root(), this.settings("ingest"), this.settings("spool"), streams=stream)
+    if not follow:
+        _show(report.as_rows(), title="ingested", as_json=as_json)
+
+
+@app.command()
+def compact(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rewrite closed days sorted, without duplicates and in their smallest form; roll up the day in progress.
+
+    Example: lake --root data compact --date 2026-11-20
+    """
+    from pipeline.compact import compact as compact_days
+
+    this: _Context = context.obj
+    days = [_day(text) for text in date] if date else None
+    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table)
+    _show(report.as_rows(), title="compacted", as_json=as_json)
+
+
+def _day(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
+
+
+@app.command()
+def sql(
+    context: typer.Context,
+    statement: Annotated[str, typer.Argument(help="One SQL statement; tables are views: quotes, trades, …")],
+    output: Annotated[Format, typer.Option("--format", help="table, csv, json or parquet.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
+) -> None:
+    """Answer one SQL statement (DuckDB's dialect) over the lake; it cannot change the lake.
+
+    Example: lake sql "SELECT instrument, count(*) AS ticks FROM quotes GROUP BY ALL ORDER BY ticks DESC LIMIT 5"
+    """
+    from lake.answers import write_answer
+    from lake.views import query
+
+    this: _Context = context.obj
+    if output is Format.parquet and out is None:
+        raise InputError("--format parquet needs a file: add --out FILE.parquet")
+    answer = query(this.root(), statement)
+    if output is Format.table and out is None:
+        _show(answer.to_pylist() or [dict.fromkeys(answer.column_names)], title="", as_json=False)
+    else:
+        write_answer(answer, "csv" if output is Format.table else output.value, out)
+
+
+@app.command()
+def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Prove the lake: files, row counts, content hashes, unique keys, and every stream accounted for.
+
+    Example: lake --root data verify
+    """
+    from quality.verify import verify as verify_lake
+
+    this: _Context = context.obj
+    report = verify_lake(this.root())
+    _show(report.as_rows(), title="verified", as_json=as_json)
+    for problem in report.problems:
+        typer.echo(f"lake: {problem}", err=True)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Say what the lake holds, how far behind ingest is, what is in quarantine, and how full the disk is.
+
+    Example: lake --root data status
+    """
+    from quality.status import status as lake_status
+
+    this: _Context = context.obj
+    report = lake_status(this.root())
+    if as_json:
+        typer.echo(json.dumps(report, default=str, indent=1))
+        return
+    for title, rows in report.items():
+        _show(rows, title=title, as_json=False)
+
+
+DEMO_QUESTIONS: Final = (
+    (
+        "Which instruments tick most?",
+        "SELECT instrument, count(*) AS ticks, max(ts) AS last_tick FROM quotes GROUP BY ALL ORDER BY ticks DESC LIMIT 5",
+    ),
+    (
+        "What does the smile of the busiest BTC expiry look like, with Greeks?",
+        "SELECT instrument, mark_price, mark_iv, delta, gamma, vega, theta FROM (SELECT *, split_part(instrument, '-', 2) AS expiry, "
+        "row_number() OVER (PARTITION BY instrument ORDER BY ts DESC) AS age FROM quotes WHERE family = 'btc_option') WHERE age = 1 "
+        "AND expiry = (SELECT split_part(instrument, '-', 2) FROM quotes WHERE family = 'btc_option' GROUP BY ALL ORDER BY count(*) DESC LIMIT 1) "
+        "AND delta BETWEEN 0.05 AND 0.95 ORDER BY delta DESC LIMIT 9",
+    ),
+    (
+        "Is every trade there? (trade_seq without holes)",
+        "SELECT family, count(*) AS trades, count(DISTINCT instrument) AS instruments, "
+        "sum(step - 1) AS missing FROM (SELECT family, instrument, trade_seq - lag(trade_seq, 1, trade_seq - 1) "
+        "OVER (PARTITION BY instrument ORDER BY trade_seq) AS step FROM trades) GROUP BY ALL ORDER BY trades DESC",
+    ),
+)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    root: Annotated[
+        Path, typer.Option(help="Folder for the demonstration's lake; must be empty or new.")
+    ] = Path("demo-lake"),
+    run_for: Annotated[str, typer.Option("--for", help="How long to record.")] = "15s",
+) -> None:
+    """Record a simulated venue, ingest, compact, verify and query: the whole way of a tick, without network.
+
+    Example: lake demo --root demo-lake
+    """
+    from collectors.simulator import SimulatorSettings
+    from collectors.simulator.process import start
+
+    del context
+    if root.exists() and any(root.iterdir()):
+        raise InputError(f"{root} is not empty; remove it or give another folder: lake demo --root DIR")
+    lake = ["--root", str(root)]
+    with start(SimulatorSettings(port=0, seed=7, instruments=240, rate=1500.0)) as venue:
+        _step([*lake, "collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url, "--for", run_for])
+    _step([*lake, "compact"])
+    _step([*lake, "verify"])
+    _step([*lake, "status"])
+    for question, statement in DEMO_QUESTIONS:
+        typer.secho(f"\n{question}", bold=True)
+        _step([*lake, "sql", statement])
+    typer.secho("\nNext:", bold=True)
+    typer.echo(f'  lake --root {root} sql "SELECT * FROM book LIMIT 5"     any SQL over the lake')
+    typer.echo("  lake --root mylake collect --for 60s              the same from Deribit itself")
+
+
+def _step(arguments: list[str]) -> None:
+    """Run one verb as a user would, showing the command line first."""
+    import shlex
+
+    typer.secho(f"\n$ lake {shlex.join(arguments)}", fg="cyan")
+    app(arguments, standalone_mode=False)
+
+
+if __name__ == "__main__":
+    app()

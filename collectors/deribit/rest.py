@@ -1,0 +1,144 @@
+"""Deribit's public REST methods: GET, bounded in rate, errors by type, the body kept as it came.
+
+An error arrives as HTTP 400 with the JSON-RPC error object, too many connections as HTTP 429, an outage as
+5xx or as a page of HTML from the network in front (venue's documentation and measurements).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+
+from collectors.backoff import Backoff
+from collectors.deribit.rpc import Fault, error_from
+from collectors.pace import TokenBucket
+from collectors.settings import CollectorSettings
+from collectors.transport import USER_AGENT
+from lake.errors import LakeError, TransientError, VenueRefusedError, VenueUnavailableError
+from lake.events import Response
+
+BODY_BYTES_MAX: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RestReply:
+    """A successful answer. `body` is the response as received, `result` its `result` member, undecoded."""
+
+    url: str
+    status: int
+    requested_ns: int
+    body: bytes
+    result: msgspec.Raw
+
+    def as_record(self) -> Response:
+        """The answer as it goes into the spool."""
+        return Response(
+            url=self.url, status=self.status, requested_ns=self.requested_ns, body=msgspec.Raw(self.body)
+        )
+
+
+class _Body(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw()
+    error: Fault | None = None
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
+
+
+class RestClient:
+    """An async context manager; one connection is kept and reused."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._base = settings.rest_url.rstrip("/")
+        self._pace = TokenBucket(settings.rest_per_s, settings.rest_burst)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=2, ssl=self._settings.link.ssl_context or True),
+            timeout=aiohttp.ClientTimeout(total=self._settings.rest_timeout_s),
+            headers={"User-Agent": USER_AGENT},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, method: str, params: Mapping[str, str | int] | None = None) -> RestReply:
+        """Call the public method `method` (such as "get_instruments"), again while the error is transient.
+
+        Raises:
+            VenueRefusedError: the venue refuses the call, or there is no such method at this address.
+            VenueUnavailableError: every attempt failed; the error of the last one.
+        """
+        backoff = Backoff(self._settings.backoff)
+        for _ in range(self._settings.rest_attempts - 1):
+            try:
+                return await self._once(method, params or {})
+            except TransientError:
+                await asyncio.sleep(backoff.next_s())
+        return await self._once(method, params or {})
+
+    async def _once(self, method: str, params: Mapping[str, str | int]) -> RestReply:
+        assert self._session is not None, "use the client as a context manager"
+        await self._pace.wait()
+        url = f"{self._base}/public/{method}" + (f"?{urlencode(params)}" if params else "")
+        requested_ns = time.time_ns()
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                status = response.status
+                body = await _read(response)
+        except aiohttp.InvalidURL:
+            raise VenueRefusedError(
+                f"rest_url {self._base!r} is not an HTTP address; check rest_url"
+            ) from None
+        except TimeoutError:
+            raise VenueUnavailableError(
+                f"no answer from {url} within {self._settings.rest_timeout_s:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise VenueUnavailableError(
+                f"cannot get {url}: {error}; check rest_url and the network"
+            ) from None
+        content = _decode(body)
+        if status == 200 and content is not None and content.error is None and bytes(content.result):
+            return RestReply(url, status, requested_ns, body, content.result)
+        raise _failed(url, method, status, content)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise VenueUnavailableError(f"the answer of {response.url} exceeds {BODY_BYTES_MAX >> 20} MiB")
+    return bytes(body)
+
+
+def _decode(body: bytes) -> _Body | None:
+    try:
+        return _BODY.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _failed(url: str, method: str, status: int, content: _Body | None) -> LakeError:
+    if status == 429:
+        return VenueUnavailableError(f"{url}: too many requests or connections from this address (HTTP 429)")
+    if content is not None and content.error is not None:
+        return error_from(content.error, f"GET public/{method}")
+    if status in (301, 302, 307, 308, 404, 405):
+        return VenueRefusedError(f"no such method at {url} (HTTP {status}); check rest_url")
+    return VenueUnavailableError(f"{url} gave no JSON-RPC answer (HTTP {status})")

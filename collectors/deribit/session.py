@@ -1,0 +1,322 @@
+"""One connection to Deribit, kept alive: connect, subscribe, record every frame, and come back after a loss.
+
+The path of a frame is short on purpose: stamp, append, one search for the mark of a notification. Only what
+lacks the mark (replies, heartbeats, garbage: a few frames a minute) is decoded here. Everything is recorded
+as received, control frames and garbage included.
+
+Two claims go into the stream beside the frames. `Subscribed` compares what was asked with what the venue
+acknowledged, because it drops unknown channels without a word. `Gap` covers a loss from the last frame before
+it to the first notification after the last list was acknowledged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from collectors.backoff import Backoff
+from collectors.deribit.rpc import (
+    REQUEST_TOO_LARGE,
+    Calls,
+    Control,
+    decode_control,
+    decode_names,
+    error_from,
+    is_notification,
+)
+from collectors.pace import TokenBucket
+from collectors.settings import CollectorSettings
+from collectors.sink import Tape
+from collectors.transport import ABNORMAL_CLOSURE, TRANSPORTS, Closed, Link, Transport
+from lake.errors import TerminalError, TransientError, VenueUnavailableError
+from lake.events import Connected, Disconnected, Gap, Subscribed
+
+CAUSE_DISCONNECT: Final = "disconnect"
+STOPPED: Final = "stopped"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Since when, ns since the epoch, nothing has been recorded before this process began, and why."""
+
+    since_ns: int
+    cause: str
+
+
+class Session:
+    """Records `channels` over one connection at a time until `stop`.
+
+    `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
+    may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first connection
+    ends that gap. Counters may be read at any time.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        channels: Sequence[str],
+        settings: CollectorSettings,
+        tape: Tape,
+        *,
+        pace: TokenBucket,
+        backoff: Backoff | None = None,
+        transport: Transport | None = None,
+        unrecorded: Unrecorded | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.number = number
+        self.channels = list(dict.fromkeys(channels))
+        self.acknowledged = 0
+        self.missing: list[str] = []
+        self.connects = 0
+        self.gaps = 0
+        self.unknown_frames = 0
+        self.established = asyncio.Event()
+        self._settings = settings
+        self._tape = tape
+        self._pace = pace
+        self._backoff = backoff or Backoff(settings.backoff)
+        self._transport = transport or TRANSPORTS[settings.transport]
+        self._clock_s = clock_s
+        self._stopping = asyncio.Event()
+        self._calls = Calls()
+        self._link: Link | None = None
+        self._failure: BaseException | None = None
+        self._was_established = False
+        self._began_ns = self._last_frame_ns = 0
+        self._gap_start_ns = unrecorded.since_ns if unrecorded else None
+        self._gap_cause = unrecorded.cause if unrecorded else CAUSE_DISCONNECT
+        self._gap_may_end = False
+
+    def stop(self) -> None:
+        """Ask `run` to close the connection and return; what arrives until then is still recorded."""
+        self._stopping.set()
+
+    @property
+    def last_frame_ns(self) -> int:
+        """Receive time of the last frame of any kind, ns since the epoch; the start of `run` before that."""
+        return self._last_frame_ns
+
+    async def run(self) -> None:
+        """Connect and record until `stop`, again after every loss.
+
+        Raises:
+            TerminalError: the venue refuses what we ask, and it never worked before. What once worked is
+                an outage, and is waited out.
+            SettingsError: `ws_url` is no WebSocket address.
+        """
+        self._began_ns = self._last_frame_ns = self._tape.now_ns()
+        try:
+            while not self._stopping.is_set():
+                began_s = self._clock_s()
+                try:
+                    await self._live()
+                except TransientError as error:
+                    _log.warning("connection %d: %s", self.number, error)
+                except TerminalError as error:
+                    if not self._was_established:
+                        raise
+                    _log.error("connection %d: %s; trying again", self.number, error)
+                if self._clock_s() - began_s >= self._settings.stable_s:
+                    self._backoff.reset()
+                await self._lost()
+        finally:
+            self._end_gap(self._tape.now_ns())
+
+    async def _lost(self) -> None:
+        """Note where the gap begins, and wait our turn to connect again, unless we are stopping."""
+        if self._stopping.is_set():
+            return
+        if self._gap_start_ns is None:
+            self._gap_start_ns = self._last_frame_ns if self._was_established else self._began_ns
+        try:
+            async with asyncio.timeout(self._backoff.next_s()):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _live(self) -> None:
+        """One connection, from its opening to its end."""
+        link = await self._open()
+        if link is None:
+            return
+        self._link, self._calls, self._failure = link, Calls(), None
+        self.connects += 1
+        url = self._settings.ws_url
+        self._tape.event(Connected(connection=self.number, at_ns=self._tape.now_ns(), url=url), self.number)
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._establish(), self._watch(link), self._close_on_stop(link))
+        ]
+        for task in tasks:
+            task.add_done_callback(self._on_task_done)
+        closed = Closed(ABNORMAL_CLOSURE, "cancelled")
+        try:
+            closed = await link.wait_closed()
+        except Exception as error:
+            closed = Closed(ABNORMAL_CLOSURE, f"recording failed: {error}")
+            raise
+        finally:
+            link.abort("session ends")
+            self._link = None
+            self.established.clear()
+            self._gap_may_end = False
+            self._calls.fail_all(VenueUnavailableError(f"connection lost ({closed.code} {closed.reason})"))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tell_end(closed, url)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _open(self) -> Link | None:
+        """A new connection; None when we were stopped meanwhile."""
+        opening = asyncio.ensure_future(
+            self._transport(self._settings.ws_url, self._on_frame, self._settings.link)
+        )
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return opening.result() if opening.done() else None
+        finally:
+            stopping.cancel()
+            if not opening.done():
+                opening.cancel()
+            await asyncio.gather(opening, stopping, return_exceptions=True)
+
+    def _tell_end(self, closed: Closed, url: str) -> None:
+        """Write down how the connection ended, and say so in the log unless we wanted it."""
+        reason = f"{closed.code} {closed.reason}".strip()
+        if self._failure is not None:
+            reason = str(self._failure) or type(self._failure).__name__
+        elif self._stopping.is_set():
+            reason = STOPPED
+        else:
+            _log.warning("connection %d lost: %s", self.number, reason)
+        event = Disconnected(connection=self.number, at_ns=self._tape.now_ns(), url=url, reason=reason)
+        self._tape.event(event, self.number)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """A task that fails ends the connection; its error is raised where the connection is awaited."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and self._failure is None and self._link is not None:
+            self._failure = error
+            self._link.abort(str(error))
+
+    # -- receiving
+
+    def _on_frame(self, payload: bytes) -> None:
+        recv_ns = self._tape.frame(payload, self.number)
+        self._last_frame_ns = recv_ns
+        if is_notification(payload):
+            if self._gap_may_end:
+                self._end_gap(recv_ns)
+        else:
+            self._on_control(payload)
+
+    def _on_control(self, payload: bytes) -> None:
+        control = decode_control(payload)
+        if control is None:
+            self.unknown_frames += 1
+        elif control.is_test_request:
+            if self._link is not None:
+                self._link.send(self._calls.compose("public/test", {})[1])
+        elif control.method is None:
+            self._calls.settle(control)
+
+    def _end_gap(self, end_ns: int) -> None:
+        """Write down the gap that ends now, if one is open."""
+        self._gap_may_end = False
+        if self._gap_start_ns is None:
+            return
+        gap = Gap(start_ns=self._gap_start_ns, end_ns=end_ns, cause=self._gap_cause, connection=self.number)
+        self._gap_start_ns, self._gap_cause = None, CAUSE_DISCONNECT
+        self.gaps += 1
+        self._tape.event(gap, self.number)
+
+    # -- asking
+
+    async def _establish(self) -> None:
+        """Switch the heartbeat on, subscribe to everything, and say what the venue acknowledged."""
+        reply = await self._call("public/set_heartbeat", {"interval": self._settings.heartbeat_s})
+        if reply.error is not None:
+            raise error_from(reply.error, f"set_heartbeat({self._settings.heartbeat_s})")
+        acknowledged: set[str] = set()
+        size = self._settings.channels_per_call
+        for start in range(0, len(self.channels), size):
+            acknowledged |= await self._subscribe(self.channels[start : start + size])
+        self.missing = [channel for channel in self.channels if channel not in acknowledged]
+        self.acknowledged = len(self.channels) - len(self.missing)
+        if self.missing:
+            _log.warning(
+                "connection %d: the venue did not acknowledge %d of %d channels, first %s",
+                self.number, len(self.missing), len(self.channels), self.missing[0],
+            )  # fmt: skip
+        subscribed = Subscribed(
+            connection=self.number,
+            at_ns=self._tape.now_ns(),
+            asked=len(self.channels),
+            acknowledged=self.acknowledged,
+            missing=self.missing,
+        )
+        self._tape.event(subscribed, self.number)
+        self._was_established = True
+        self._gap_may_end = self._gap_start_ns is not None
+        self.established.set()
+
+    async def _subscribe(self, channels: list[str]) -> set[str]:
+        """Subscribe to one list, in halves where the venue finds it too large; what was acknowledged."""
+        await self._pace.wait()
+        reply = await self._call("public/subscribe", {"channels": channels})
+        if reply.error is None:
+            return set(decode_names(reply.result))
+        if reply.error.code == REQUEST_TOO_LARGE and len(channels) > 1:
+            half = len(channels) // 2
+            return await self._subscribe(channels[:half]) | await self._subscribe(channels[half:])
+        raw = [channel for channel in channels if channel.endswith(".raw")]
+        others = f" and {len(channels) - 1} more" if len(channels) > 1 else ""
+        raise error_from(reply.error, f"subscribe to {raw[0] if raw else channels[0]}{others}")
+
+    async def _call(self, method: str, params: dict[str, Any]) -> Control:
+        """Call and await the reply, which may be an error.
+
+        Raises:
+            VenueUnavailableError: no reply in time, or the connection ended.
+        """
+        assert self._link is not None
+        request_id, text, future = self._calls.open(method, params)
+        self._link.send(text)
+        try:
+            async with asyncio.timeout(self._settings.reply_timeout_s):
+                return await future
+        except TimeoutError:
+            raise VenueUnavailableError(
+                f"no reply to {method} within {self._settings.reply_timeout_s:g} s"
+            ) from None
+        finally:
+            self._calls.forget(request_id)
+
+    # -- keeping watch
+
+    async def _watch(self, link: Link) -> None:
+        """Cut a connection that has gone silent: a dead peer leaves TCP waiting for hours."""
+        silence_max_s = self._settings.silence_max_s
+        heard_ns, heard_s = self._last_frame_ns, self._clock_s()
+        while True:
+            await asyncio.sleep(silence_max_s / 8)
+            if self._last_frame_ns != heard_ns:
+                heard_ns, heard_s = self._last_frame_ns, self._clock_s()
+            elif self._clock_s() - heard_s >= silence_max_s:
+                link.abort(f"no frame for {silence_max_s:g} s")
+
+    async def _close_on_stop(self, link: Link) -> None:
+        await self._stopping.wait()
+        await link.close()

@@ -1,0 +1,96 @@
+"""What can be set about a collector."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from collectors.backoff import BackoffSettings
+from collectors.transport import TRANSPORTS, TransportSettings
+from lake.errors import SettingsError
+
+CONNECTIONS_PER_ADDRESS_MAX: Final = 30
+"""The venue allows 32 per IP address, HTTP included (its page on connection management)."""
+CHANNELS_PER_CALL_MAX: Final = 500
+"""The venue's own limit; longer lists have been refused from 250 up."""
+HEARTBEAT_MIN_S: Final = 10
+KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorSettings:
+    """Settings of a live collector. Checked on construction; every message names the setting and the cure."""
+
+    ws_url: str = "wss://www.deribit.com/ws/api/v2"
+    """WebSocket address of the venue."""
+    rest_url: str = "https://www.deribit.com/api/v2"
+    """REST address of the venue; methods are appended as /public/…"""
+    currencies: tuple[str, ...] = ()
+    """Currencies to record as the venue groups them (BTC, ETH, USDC, …); empty: all."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of instrument to record: future, option, spot, future_combo, option_combo; empty: all."""
+    name_pattern: str = ""
+    """Regular expression that a whole instrument name must match; empty: all."""
+    instruments_max: int | None = None
+    """Record at most so many instruments: perpetuals first, then by nearest expiry; None: no bound."""
+    transport: str = "picows"
+    """WebSocket library: picows or websockets."""
+    channels_per_connection: int = 1000
+    """Channels on one connection; as many connections are opened as that takes."""
+    connections_max: int = CONNECTIONS_PER_ADDRESS_MAX
+    """Most connections to open, at most 30."""
+    channels_per_call: int = 250
+    """Channels in one subscribe call, at most 500."""
+    calls_per_s: float = 3.0
+    """Subscribe calls per second over all connections, after the burst."""
+    calls_burst: int = 10
+    """Subscribe calls that may go out at once."""
+    heartbeat_s: int = 30
+    """Interval of the venue's heartbeat, at least 10."""
+    silence_max_s: float = 60.0
+    """A connection without any frame for so long is dead and is replaced."""
+    reply_timeout_s: float = 15.0
+    """Longest wait for the reply to a call."""
+    stable_s: float = 30.0
+    """A connection that lived so long resets the backoff; a shorter one counts as one more failure."""
+    rest_per_s: float = 5.0
+    """REST requests per second (the venue does not publish its limit for anonymous callers)."""
+    rest_burst: int = 5
+    """REST requests that may go out at once."""
+    rest_timeout_s: float = 30.0
+    """Longest time for one REST request."""
+    rest_attempts: int = 5
+    """Attempts for one REST request before its transient error is told."""
+    flush_timeout_s: float = 8.0
+    """Longest wait for the last records to become durable when stopping."""
+    backoff: BackoffSettings = field(default_factory=BackoffSettings)
+    """Waits between attempts, for connections and REST alike."""
+    link: TransportSettings = field(default_factory=TransportSettings)
+    """Bounds of one WebSocket connection."""
+
+    def __post_init__(self) -> None:
+        _within("connections_max", self.connections_max, 1, CONNECTIONS_PER_ADDRESS_MAX)
+        _within("channels_per_call", self.channels_per_call, 1, CHANNELS_PER_CALL_MAX)
+        _within("channels_per_connection", self.channels_per_connection, 2, 1 << 20)
+        _within("heartbeat_s", self.heartbeat_s, HEARTBEAT_MIN_S, 3600)
+        _within("rest_attempts", self.rest_attempts, 1, 100)
+        if self.instruments_max is not None:
+            _within("instruments_max", self.instruments_max, 1, 1 << 20)
+        if self.transport not in TRANSPORTS:
+            raise SettingsError(f"transport {self.transport!r}: use one of {', '.join(TRANSPORTS)}")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise SettingsError(f"kinds: {kind!r} is not a kind of instrument; use {', '.join(KINDS)}")
+        for name in ("silence_max_s", "reply_timeout_s", "rest_timeout_s", "flush_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{name} {getattr(self, name)}: use a number of seconds above 0")
+        try:
+            re.compile(self.name_pattern)
+        except re.error as error:
+            raise SettingsError(f"name_pattern {self.name_pattern!r}: {error}") from None
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise SettingsError(f"{name} {value}: use a number from {low} to {high}")

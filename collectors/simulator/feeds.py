@@ -1,0 +1,180 @@
+"""What a venue has to say, in time: a generated market or a recording, driving the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from collectors.simulator.chain import build_chain
+from collectors.simulator.chain_file import load_chain
+from collectors.simulator.market import STEP_MS, Market
+from collectors.simulator.replay import ReplayMethods, load
+from collectors.simulator.rest import MarketMethods, Methods
+from collectors.simulator.session import Hub, Session
+from collectors.simulator.settings import SimulatorSettings
+from lake.errors import InputError
+
+_SLEEP_WORTH_S: Final = 0.001
+_MAX_LAG_S: Final = 1.0  # beyond this the clock slips instead of catching up
+_REPLAY_BATCH: Final = 64
+_DVOL_INDICES: Final = ("btc_usd", "eth_usd")
+
+
+class GeneratedFeed:
+    """Steps a market in pace with the wall clock."""
+
+    def __init__(self, settings: SimulatorSettings, hub: Hub) -> None:
+        start = settings.start_ms if settings.start_ms is not None else time.time_ns() // 1_000_000
+        prices: dict[str, float] = {}
+        if settings.chain_file:
+            specs, prices = load_chain(settings.chain_file, settings.instruments, start)
+        else:
+            specs = build_chain(settings.instruments, start)
+        self.market = Market(
+            specs, seed=settings.seed, rate=settings.rate, start_ms=start, outlet=hub, prices=prices
+        )
+        self.methods: Methods = MarketMethods(self.market)
+        self.channels = _market_channels(self.market)
+        self._settings = settings
+        self._hub = hub
+        self._slipped_s = 0.0
+
+    async def run(self) -> None:
+        """Step until cancelled, or until `max_frames`."""
+        settings, hub, market = self._settings, self._hub, self.market
+        loop = asyncio.get_running_loop()
+        if settings.hold:
+            await hub.subscribed.wait()
+        if settings.start_ms is None:
+            market.now_ms = max(market.now_ms, time.time_ns() // 1_000_000)
+        pace = STEP_MS / 1000 / market.speed if settings.rate else 0.0
+        due = loop.time()
+        while not settings.max_frames or market.frames < settings.max_frames:
+            market.step()
+            hub.flush()
+            await hub.drained()
+            due += pace
+            wait = due - loop.time()
+            if wait < -_MAX_LAG_S:
+                due -= wait
+                self._slipped_s -= wait
+            await asyncio.sleep(wait if wait > _SLEEP_WORTH_S else 0)
+
+    def greet(self, session: Session, channel: str) -> None:
+        """The first frame of a channel just subscribed."""
+        first = self.market.first_frame(channel)
+        if first is not None:
+            data, seq = first
+            self._hub.publish_to(session, channel, data, seq)
+
+    def gap(self, instrument: str, count: int) -> None:
+        """Swallow the next `count` changes of a book while its chain goes on."""
+        self._item(instrument).skip_changes += count
+
+    def set_state(self, instrument: str, state: str) -> None:
+        self.market.set_state(self._item(instrument), state)
+        self._hub.flush()
+
+    def _item(self, name: str) -> Any:
+        found = self.market.instruments.get(name)
+        if found is None:
+            raise InputError(f"no instrument {name!r} is listed")
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        market = self.market
+        return {
+            "frames": market.frames,
+            "steps": market.steps,
+            "now_ms": market.now_ms,
+            "speed": market.speed,
+            "slipped_s": self._slipped_s,
+        }
+
+
+def _market_channels(market: Market) -> frozenset[str]:
+    """Every channel a generated market knows."""
+    found = {"platform_state"}
+    currencies = {"any"}
+    for item in market.instruments.values():
+        currencies.add(item.spec.currency)
+        found |= {item.channel_ticker, item.channel_book, item.channel_trades, item.channel_quote}
+        found |= {channel for channel, _ in item.channel_grouped}
+        if item.spec.kind == "future":
+            found.add(item.channel_perpetual)
+    for kind in ("option", "future", "spot", "any", "future_combo", "option_combo"):
+        for currency in currencies:
+            found |= {f"trades.{kind}.{currency}.100ms", f"instrument.state.{kind}.{currency}"}
+    for name in market.indices.all:
+        found |= {f"deribit_price_index.{name}", f"markprice.options.{name}"}
+        if name in _DVOL_INDICES:
+            found.add(f"deribit_volatility_index.{name}")
+    return frozenset(found)
+
+
+class ReplayFeed:
+    """Sends recorded notifications, each once, in order, at a chosen pace."""
+
+    def __init__(self, settings: SimulatorSettings, hub: Hub) -> None:
+        self.recorded = load(settings.replay)
+        self.methods: Methods = ReplayMethods(self.recorded, time.time_ns() // 1_000_000)
+        self.channels = frozenset(record.channel for record in self.recorded)
+        self._settings = settings
+        self._hub = hub
+        self._sent = self._skipped = 0
+
+    async def run(self) -> None:
+        """Wait for subscribers, then send everything once.
+
+        It begins when every recorded channel is subscribed, or when no new subscription came for the time
+        of grace; frames of channels that nobody subscribed to are then skipped.
+        """
+        settings, hub = self._settings, self._hub
+        await self._wait_for_subscribers()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for position, record in enumerate(self.recorded):
+            if settings.replay_speed:
+                wait = start + record.offset_s / settings.replay_speed - loop.time()
+                if wait > _SLEEP_WORTH_S:
+                    hub.flush()
+                    await asyncio.sleep(wait)
+            if settings.replay_everything:
+                listeners = [s for s in hub.sessions.values() if s.channels]
+            else:
+                listeners = hub.listened.get(record.channel, [])
+            if listeners:
+                self._sent += 1
+                hub.publish_bytes(listeners, record.channel, record.payload, record.seq, record.prev)
+            else:
+                self._skipped += 1
+            if position % _REPLAY_BATCH == 0:
+                hub.flush()
+                await hub.drained()
+                await asyncio.sleep(0)
+        hub.flush()
+
+    async def _wait_for_subscribers(self) -> None:
+        hub = self._hub
+        await hub.subscribed.wait()
+        while not self.channels <= hub.listened.keys():
+            hub.subscribed.clear()
+            try:
+                await asyncio.wait_for(hub.subscribed.wait(), self._settings.replay_grace_s)
+            except TimeoutError:
+                return
+
+    def greet(self, session: Session, channel: str) -> None:
+        """A recording brings its own first frames."""
+
+    def gap(self, instrument: str, count: int) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: no {count} changes of {instrument} can be left out")
+
+    def set_state(self, instrument: str, state: str) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot become {state!r}")
+
+    def stats(self) -> dict[str, Any]:
+        return {"replayed": self._sent, "skipped": self._skipped, "recorded": len(self.recorded)}

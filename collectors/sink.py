@@ -1,0 +1,72 @@
+"""Where a collector puts what it receives, and the one clock that stamps it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from lake.events import Event, Response, encode_event, encode_response
+from lake.spool import RecordKind
+
+COLLECTOR_ITSELF = 0
+"""Number of "no connection" in records: events of the process and REST answers. Sessions count from 1."""
+
+
+class Sink(Protocol):
+    """Takes records, in order, without ever blocking on disk: `lake.spool.SpoolWriter` is one."""
+
+    def append(
+        self,
+        payload: bytes,
+        *,
+        connection: int = COLLECTOR_ITSELF,
+        kind: RecordKind = RecordKind.FRAME,
+        recv_ns: int | None = None,
+    ) -> None:
+        """Take one record."""
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return when everything appended so far is durable; blocks, so never on the event loop."""
+
+
+class Tape:
+    """A sink with a clock: stamps each record with a strictly increasing receive time and counts it.
+
+    One tape is shared by all sessions of a collector, so that the times in events (where a gap begins and
+    ends) are the very times stored with the frames. When the machine's clock is set back, stamps go on by
+    single nanoseconds until it has caught up.
+    """
+
+    def __init__(self, sink: Sink, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._append = sink.append
+        self._clock_ns = clock_ns
+        self._last_ns = 0
+        self.frames = 0
+        self.frame_bytes = 0
+
+    def now_ns(self) -> int:
+        """The next stamp, in ns since the epoch, UTC; later than every one before."""
+        now_ns = self._clock_ns()
+        if now_ns <= self._last_ns:
+            now_ns = self._last_ns + 1
+        self._last_ns = now_ns
+        return now_ns
+
+    def frame(self, payload: bytes, connection: int) -> int:
+        """Record a frame as received; its stamp."""
+        recv_ns = self.now_ns()
+        self._append(payload, connection=connection, kind=RecordKind.FRAME, recv_ns=recv_ns)
+        self.frames += 1
+        self.frame_bytes += len(payload)
+        return recv_ns
+
+    def event(self, event: Event, connection: int = COLLECTOR_ITSELF) -> None:
+        """Record an event of our own."""
+        payload = encode_event(event)
+        self._append(payload, connection=connection, kind=RecordKind.EVENT, recv_ns=self.now_ns())
+
+    def response(self, response: Response) -> None:
+        """Record a REST answer."""
+        payload = encode_response(response)
+        self._append(payload, kind=RecordKind.RESPONSE, recv_ns=self.now_ns())

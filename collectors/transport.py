@@ -1,0 +1,340 @@
+"""The seam to the WebSocket library: everything the collector wants of one, and nothing else.
+
+A `Transport` opens a connection and from then on calls `on_frame` with every message, whole and as it was
+received. There is no queue between the socket and `on_frame`: while `on_frame` runs, the kernel's buffers
+fill and TCP itself slows the peer down, so memory stays bounded whatever happens behind.
+
+Two libraries fill the seam; `bench/receive.py` measures them side by side.
+
+- `picows` (the default) parses in C and hands over a frame by one call: an eighth of the CPU time per frame.
+  It leaves to its caller what is done here: joining fragments, bounding a joined message, refusing compressed
+  frames that nobody offered, answering a close frame, and noticing a connection lost inside the handshake.
+- `websockets` is pure Python and validates the protocol in full. It is the one to switch to (setting
+  `transport`) where no wheel of picows exists or when picows is suspected of a fault.
+
+Both pass the same tests: TLS, close codes and reasons, pings, fragments, messages of megabytes, a slow
+consumer, a reset and a half-open socket. Neither offers compression (the venue's frames travel better
+uncompressed than they cost to inflate) nor sends pings of its own: the venue's heartbeat proves life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import picows
+import websockets.asyncio.client
+import websockets.exceptions
+
+from lake.errors import SettingsError, VenueRefusedError, VenueUnavailableError
+
+NORMAL_CLOSURE: Final = 1000
+PROTOCOL_ERROR: Final = 1002
+NO_STATUS: Final = 1005
+ABNORMAL_CLOSURE: Final = 1006
+MESSAGE_TOO_BIG: Final = 1009
+SEND_BUFFER_MAX_BYTES: Final = 1 << 20
+SEND_QUEUE_MAX: Final = 64
+RECEIVE_QUEUE_FRAMES: Final = 256
+USER_AGENT: Final = "ticklake"
+
+OnFrame = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How a connection ended: the code of RFC 6455 (1006: no close frame came), and in words."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Bounds of one connection."""
+
+    connect_timeout_s: float = 10.0
+    """Longest time for name lookup, TCP, TLS and the upgrade together."""
+    close_timeout_s: float = 2.0
+    """How long the peer may take to answer our close frame before the socket is cut."""
+    message_bytes_max: int = 32 << 20
+    """A longer message ends the connection with code 1009."""
+    ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
+    """Certificates to trust for wss; None: those of the system."""
+
+
+class Link(Protocol):
+    """One open connection. Used from the event loop's thread only."""
+
+    def send(self, payload: bytes) -> None:
+        """Send a text message; without effect once the connection is closed (see `wait_closed`).
+
+        A peer that reads nothing while we keep sending is cut off instead of filling our memory.
+        """
+
+    async def close(self) -> None:
+        """Close with code 1000; what arrives before the peer's answer still goes to `on_frame`."""
+
+    def abort(self, reason: str) -> None:
+        """Cut the socket at once; `reason` is what `wait_closed` will tell."""
+
+    async def wait_closed(self) -> Closed:
+        """Return when no frame can arrive any more.
+
+        Raises:
+            Exception: whatever `on_frame` raised, which ends the connection.
+        """
+
+
+class Transport(Protocol):
+    """Opens connections."""
+
+    async def __call__(self, url: str, on_frame: OnFrame, settings: TransportSettings) -> Link:
+        """Connect to `url` (ws:// or wss://) and deliver each message to `on_frame`.
+
+        Raises:
+            SettingsError: `url` is not the address of a WebSocket.
+            VenueUnavailableError: nobody answered in time, or asked us to come back later.
+            VenueRefusedError: there is a server at `url`, but no WebSocket.
+        """
+
+
+class _PicowsLink(picows.WSListener):
+    """A connection by picows, which calls the `on_ws_…` methods."""
+
+    def __init__(self, on_frame: OnFrame, settings: TransportSettings) -> None:
+        self._on_frame = on_frame
+        self._settings = settings
+        self._transport: picows.WSTransport | None = None
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._received: Closed | None = None
+        self._aborted: str | None = None
+        self._closing = False
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if frame.msg_type == picows.WSMsgType.TEXT and frame.fin and not self._parts and not frame.rsv1:
+            self._on_frame(frame.get_payload_as_bytes())
+        elif frame.msg_type == picows.WSMsgType.CLOSE:
+            self._peer_closes(transport, frame.get_payload_as_bytes())
+        elif frame.msg_type != picows.WSMsgType.PONG:
+            self._join(frame)
+
+    def _peer_closes(self, transport: picows.WSTransport, payload: bytes) -> None:
+        code = struct.unpack_from("!H", payload)[0] if len(payload) >= 2 else NO_STATUS
+        self._received = Closed(code, payload[2:].decode(errors="replace"))
+        if not self._closing:
+            transport.send_close(picows.WSCloseCode.OK)
+        transport.disconnect()
+
+    def _join(self, frame: picows.WSFrame) -> None:
+        """Take a frame that is not a whole text message: binary, a fragment, or a breach of the protocol."""
+        continues = frame.msg_type == picows.WSMsgType.CONTINUATION
+        if frame.rsv1 or continues != bool(self._parts):
+            raise picows.WSProtocolError(picows.WSCloseCode.PROTOCOL_ERROR, "unexpected frame")
+        self._parts_bytes += frame.payload_size
+        if self._parts_bytes > self._settings.message_bytes_max:
+            raise picows.WSProtocolError(picows.WSCloseCode.MESSAGE_TOO_BIG, "message too big")
+        self._parts.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            message = b"".join(self._parts)
+            self._parts, self._parts_bytes = [], 0
+            self._on_frame(message)
+
+    def send(self, payload: bytes) -> None:
+        transport = self._open_transport()
+        if transport is None or self._closing:
+            return
+        if transport.underlying_transport.get_write_buffer_size() > SEND_BUFFER_MAX_BYTES:
+            self.abort("the peer does not read what we send")
+            return
+        transport.send(picows.WSMsgType.TEXT, payload)
+
+    async def close(self) -> None:
+        transport = self._open_transport()
+        if transport is None:
+            return
+        if not self._closing:
+            self._closing = True
+            transport.send_close(picows.WSCloseCode.OK)
+        gone = asyncio.ensure_future(transport.wait_disconnected())
+        done, _ = await asyncio.wait({gone}, timeout=self._settings.close_timeout_s)
+        if not done:
+            self.abort("the peer did not answer our close frame")
+            await asyncio.wait({gone})
+        gone.exception()  # seen here so that asyncio does not complain; told by wait_closed
+
+    def abort(self, reason: str) -> None:
+        transport = self._open_transport()
+        if transport is not None:
+            self._aborted = self._aborted or reason
+            transport.disconnect(graceful=False)
+
+    async def wait_closed(self) -> Closed:
+        if self._transport is None:
+            return Closed(ABNORMAL_CLOSURE, "never connected")
+        try:
+            await self._transport.wait_disconnected()
+        except picows.WSProtocolError as error:
+            return Closed(int(error.args[0]), f"we closed: {error.args[1]}")
+        if self._received is not None:
+            return self._received
+        return Closed(ABNORMAL_CLOSURE, self._aborted or "connection lost without a close frame")
+
+    def _open_transport(self) -> picows.WSTransport | None:
+        if self._transport is None or self._transport.is_disconnected:
+            return None
+        return self._transport
+
+
+async def connect_picows(url: str, on_frame: OnFrame, settings: TransportSettings) -> Link:
+    """Open a connection with picows. See `Transport`."""
+    link = _PicowsLink(on_frame, settings)
+    try:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            transport, listener = await picows.ws_connect(
+                lambda: link,
+                url,
+                ssl_context=settings.ssl_context,
+                websocket_handshake_timeout=settings.connect_timeout_s,
+                max_frame_size=settings.message_bytes_max,
+                extra_headers={"User-Agent": USER_AGENT},
+                max_redirects=0,
+            )
+    except picows.WSInvalidURL as error:
+        raise _wrong_url(url, error) from None
+    except picows.WSInvalidStatusError as error:
+        status = int(error.response.status) if error.response is not None else 0
+        raise _upgrade_refused(url, status) from None
+    except (OSError, picows.WSError) as error:
+        raise _unreachable(url, error) from None
+    if (
+        listener is not link
+    ):  # picows reports a connection lost before the upgrade as success, with no listener
+        transport.disconnect(graceful=False)
+        raise _unreachable(url, ConnectionResetError("connection lost during the upgrade"))
+    return link
+
+
+class _WebsocketsLink:
+    """A connection by websockets: one task reads, one writes."""
+
+    def __init__(
+        self,
+        connection: websockets.asyncio.client.ClientConnection,
+        on_frame: OnFrame,
+    ) -> None:
+        self._connection = connection
+        self._on_frame = on_frame
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(SEND_QUEUE_MAX)
+        self._aborted: str | None = None
+        self._reader = asyncio.create_task(self._read())
+        self._writer = asyncio.create_task(self._write())
+
+    async def _read(self) -> Closed:
+        try:
+            while True:
+                message = await self._connection.recv(decode=False)
+                self._on_frame(message)
+        except websockets.exceptions.ConnectionClosed as error:
+            return self._closed(error)
+        finally:
+            self._writer.cancel()
+            self._cut()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._connection.send(await self._outgoing.get(), text=True)
+        except websockets.exceptions.ConnectionClosed:
+            return  # the reader tells how
+
+    def _closed(self, error: websockets.exceptions.ConnectionClosed) -> Closed:
+        if error.rcvd is not None:
+            return Closed(error.rcvd.code, error.rcvd.reason)
+        if error.sent is not None and error.sent.code != NORMAL_CLOSURE:
+            return Closed(error.sent.code, f"we closed: {error.sent.reason}")
+        return Closed(ABNORMAL_CLOSURE, self._aborted or "connection lost without a close frame")
+
+    def send(self, payload: bytes) -> None:
+        if self._writer.done():
+            return
+        try:
+            self._outgoing.put_nowait(payload)
+        except asyncio.QueueFull:
+            self.abort("the peer does not read what we send")
+
+    async def close(self) -> None:
+        await self._connection.close()
+        await asyncio.wait({self._reader})
+
+    def abort(self, reason: str) -> None:
+        self._aborted = self._aborted or reason
+        self._cut()
+
+    def _cut(self) -> None:
+        self._connection.transport.abort()
+
+    async def wait_closed(self) -> Closed:
+        return await asyncio.shield(self._reader)
+
+
+async def connect_websockets(url: str, on_frame: OnFrame, settings: TransportSettings) -> Link:
+    """Open a connection with websockets. See `Transport`."""
+    try:
+        connection = await websockets.asyncio.client.connect(
+            url,
+            ssl=settings.ssl_context if url.startswith("wss:") else None,
+            compression=None,
+            user_agent_header=USER_AGENT,
+            proxy=None,
+            open_timeout=settings.connect_timeout_s,
+            ping_interval=None,
+            close_timeout=settings.close_timeout_s,
+            max_size=settings.message_bytes_max,
+            max_queue=RECEIVE_QUEUE_FRAMES,
+        )
+    except websockets.exceptions.InvalidURI as error:
+        raise _wrong_url(url, error) from None
+    except websockets.exceptions.InvalidStatus as error:
+        raise _upgrade_refused(url, error.response.status_code) from None
+    except (OSError, websockets.exceptions.WebSocketException) as error:
+        raise _unreachable(url, error) from None
+    return _WebsocketsLink(connection, on_frame)
+
+
+TRANSPORTS: Final[dict[str, Transport]] = {"picows": connect_picows, "websockets": connect_websockets}
+
+
+def _wrong_url(url: str, error: Exception) -> SettingsError:
+    return SettingsError(f"ws_url {url!r} is not a WebSocket address ({error}); write ws://… or wss://…")
+
+
+def _upgrade_refused(url: str, status: int) -> VenueRefusedError | VenueUnavailableError:
+    if status == 429:
+        return VenueUnavailableError(
+            f"{url} refuses one more connection (HTTP 429); lower connections_max or close other clients"
+        )
+    if status in (404, 405, 426) or 200 <= status < 400:
+        return VenueRefusedError(f"no WebSocket at {url} (HTTP {status}); check ws_url")
+    return VenueUnavailableError(f"{url} refuses the connection for now (HTTP {status})")
+
+
+def _unreachable(url: str, error: Exception) -> VenueUnavailableError:
+    if isinstance(error, TimeoutError):
+        return VenueUnavailableError(f"no answer from {url} in time; check the network and ws_url")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return VenueUnavailableError(f"{url} shows a certificate we do not trust: {error.verify_message}")
+    if isinstance(error, socket.gaierror):
+        return VenueUnavailableError(
+            f"the host of {url} cannot be found ({error.strerror}); check ws_url and DNS"
+        )
+    return VenueUnavailableError(f"cannot connect to {url}: {error or type(error).__name__}")

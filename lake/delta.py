@@ -1,0 +1,339 @@
+"""Delta tables with exactly-once append and atomic replace, for several processes on one machine.
+
+Data files are written and made durable first, under names that follow from their content (`lake.datafile`);
+then one commit makes them visible, and is durable when the call returns (`lake.delta_commit`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import Transaction
+
+from lake import delta_log
+from lake.content import content_hash
+from lake.crashpoints import reach
+from lake.datafile import HASH_MODULUS, DataFile, Partition, file_path, parse_path
+from lake.delta_commit import (
+    Action,
+    DeltaHandle,
+    StagedFile,
+    commit_lock,
+    create_table,
+    remove_action,
+)
+from lake.delta_errors import delta_errors
+from lake.durable import make_dirs
+from lake.errors import CommitFailedError, LakeError, RootError, SchemaDriftError
+from lake.parquet import FileStats, Purpose, write_file
+from lake.root import Root
+from lake.schema import PARTITION_COLUMNS, TableSpec
+
+__all__ = ["Appended", "DataFile", "Partition", "Replaced", "StagedFile", "Table"]
+
+GRACE: Final = dt.timedelta(hours=24)
+LOG_RETENTION: Final = dt.timedelta(days=30)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append did. `already_there`: an earlier attempt had landed, nothing was written now."""
+
+    version: int
+    files: tuple[DataFile, ...]
+    already_there: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a replace did. Not `committed`: the files to add were the files to remove."""
+
+    version: int
+    added: tuple[DataFile, ...]
+    removed: tuple[DataFile, ...]
+    committed: bool
+
+
+class Table:
+    """One Delta table of the lake; make it with `Table.open`. Not for several threads at once."""
+
+    def __init__(self, root: Root, spec: TableSpec, repairs: Sequence[delta_log.Repair] = ()) -> None:
+        self.root: Final = root
+        self.spec: Final = spec
+        self.folder: Final = root.table(spec.name)
+        self.repairs: Final = tuple(repairs)
+        self._delta: Final = DeltaHandle(root, spec)
+
+    @classmethod
+    def open(cls, root: Root, spec: TableSpec, *, create: bool = True) -> Table:
+        """Open the table. With `create` (what a writer wants), make it where it is missing and repair the
+        end of its log after a power cut; `repairs` then says what was moved to the quarantine.
+
+        Raises:
+            RootError: without `create`, there is no such table yet.
+            SchemaDriftError: the table on disk has other columns than the contract.
+            CorruptionError: the log is damaged further back than its newest commit.
+        """
+        folder = root.table(spec.name)
+        if not create:
+            if not delta_log.exists(folder):
+                raise RootError(f"{root.path} has no table {spec.name} yet; start one with `lake ingest`")
+            return cls(root, spec)
+        with commit_lock(root, spec):
+            repairs = delta_log.repair_log(folder, root.quarantine / "delta")
+            for repair in repairs:
+                _logger.warning("%s: %s; moved to %s", repair.file, repair.reason, repair.moved_to)
+            if not delta_log.exists(folder):
+                create_table(folder, spec)
+            return cls(root, spec, repairs)
+
+    @property
+    def version(self) -> int:
+        """Version of the newest commit."""
+        self._delta.refresh()
+        return self._delta.version
+
+    def committed(self, app: str) -> int | None:
+        """The newest version that `app` has committed; None where it never did."""
+        self._delta.refresh()
+        return self._delta.transaction_version(app)
+
+    def listing(self) -> pa.Table:
+        """Active files as Arrow: `path`, `size_bytes`, `num_records`, `partition.*`, `min.*`, `max.*`."""
+        self._delta.refresh()
+        return self._delta.listing()
+
+    def files(self, *, date: dt.date | None = None, family: str | None = None) -> list[DataFile]:
+        """Active files, of one `date` and one `family` where given, sorted by path.
+
+        Raises:
+            CorruptionError: the log names a file that this project never wrote.
+        """
+        listing = self.listing()
+        if date is not None:
+            listing = listing.filter(pc.field("partition.date") == pa.scalar(date, pa.date32()))
+        if family is not None:
+            listing = listing.filter(pc.field("partition.family") == family)
+        return sorted((_data_file(row) for row in listing.to_pylist()), key=lambda file: file.path)
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows, of the named columns where given, in no particular order; meant for the small tables."""
+        schema = self.spec.arrow_schema
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        pieces = []
+        for file in self.files():
+            with delta_errors(f"reading {self.folder / file.path}"):
+                piece = pq.read_table(self.folder / file.path, columns=schema.names, partitioning=None)
+                pieces.append(piece.cast(schema))
+        return pa.concat_tables(pieces) if pieces else schema.empty_table()
+
+    def append(
+        self,
+        rows: pa.Table,
+        *,
+        app: str,
+        version: int,
+        origin: str,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Appended:
+        """Append `rows` exactly once: however often, and after whatever crash, this is called with the same
+        `app` and `version`, the rows are in the table once. The versions of an app must grow.
+
+        `rows` has the contract's columns in storage types, and `date` and `family` where the table is
+        partitioned; each partition becomes one file, named after `origin` (`i.<stream>.<offset>`). Without
+        rows the app's version still advances. `metadata` goes into the commit.
+
+        Raises:
+            SchemaDriftError: the columns are not the contract's, or a row has no partition.
+            CommitFailedError: nothing was appended; call again.
+            CommitUnknownError: it may have been appended; calling again finds out.
+            DiskFullError: nothing was appended, there is no space.
+            BusyError: the commit lock stayed taken for a minute.
+        """
+
+        def landed() -> bool:
+            found = self._delta.transaction_version(app)
+            return found is not None and found >= version
+
+        self._delta.refresh()
+        if landed():
+            return Appended(self._delta.version, (), already_there=True)
+        reach("delta:before_write")
+        files: list[StagedFile] = []
+        try:
+            for partition, part in _split(rows, self.spec):
+                path = file_path(partition, origin, part.num_rows, 0, content_hash(part))
+                files.append(self._write(path, partition, part, "ingest"))
+                reach("delta:after_file")
+        except LakeError:
+            self._delta.discard(files)
+            raise
+        reach("delta:after_write")
+
+        def actions() -> Sequence[Action] | None:
+            return None if landed() else [file.action(data_change=True) for file in files]
+
+        committed = self._delta.commit(actions, landed, files, Transaction(app, version), metadata)
+        added = tuple(file.data_file for file in files) if committed else ()
+        return Appended(self._delta.version, added, already_there=not committed)
+
+    def stage(
+        self, partition: Partition | None, rows: pa.Table, *, origin: str, dropped: int = 0
+    ) -> StagedFile:
+        """Write `rows` (contract columns only) as one durable file, not in the table yet: for `replace`.
+
+        `dropped` counts the duplicates left out of these rows, now and by the rewrites before.
+        """
+        path = file_path(partition, origin, rows.num_rows, dropped, content_hash(rows))
+        self._delta.refresh()
+        if path in self._delta.active_paths():  # these rows are in the table already, under this name
+            size = (self.folder / path).stat().st_size
+            return StagedFile(path, partition, FileStats(size, rows.num_rows, {}, {}, {}))
+        return self._write(path, partition, rows, "compact")
+
+    def replace(
+        self,
+        removed: Sequence[DataFile],
+        staged: Sequence[StagedFile],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Replaced:
+        """Put `staged` in the place of `removed`, all of one partition, in one commit.
+
+        The replaced files stay on disk until `tidy` finds their grace period over. If `staged` are the very
+        files to be removed, there is nothing to do and nothing is committed.
+
+        Raises:
+            ValueError: rows are lost or made up, or a file is of another partition.
+            CommitFailedError: nothing was replaced, for instance because another writer was faster.
+            CommitUnknownError, DiskFullError, BusyError: as for `append`.
+        """
+        added = [file.data_file for file in staged]
+        _check_conserved(removed, added)
+        same = {file.path for file in removed} & {file.path for file in added}
+        gone = [file for file in removed if file.path not in same]
+        new = [file for file in staged if file.path not in same]
+        if not gone and not new:
+            self._delta.refresh()
+            self._delta.require_active(sorted(same))
+            return Replaced(self._delta.version, tuple(added), (), committed=False)
+        for file in gone:
+            _start_grace(self.folder / file.path)
+        data_change = sum(file.rows for file in added) != sum(file.rows for file in removed)
+
+        def actions() -> Sequence[Action]:
+            self._delta.require_active([file.path for file in removed])
+            removes = [remove_action(file, data_change=data_change) for file in gone]
+            return [*(file.action(data_change=data_change) for file in new), *removes]
+
+        def landed() -> bool:
+            active = self._delta.active_paths()
+            return active.issuperset(file.path for file in new) and active.isdisjoint(f.path for f in gone)
+
+        self._delta.commit(actions, landed, new, None, metadata)
+        return Replaced(self._delta.version, tuple(added), tuple(gone), committed=True)
+
+    def tidy(
+        self, now: dt.datetime, *, grace: dt.timedelta = GRACE, log_retention: dt.timedelta = LOG_RETENTION
+    ) -> list[Path]:
+        """Delete files that were replaced or left behind more than `grace` before `now`, and commits older
+        than `log_retention` that the newest checkpoints make superfluous; says which.
+
+        A file that the log does not name is left alone while young: a writer may be about to commit it.
+        """
+        limit = (now - grace).timestamp()
+        log = delta_log.log_folder(self.folder)
+        with commit_lock(self.root, self.spec):
+            self._delta.refresh()
+            active = self._delta.active_paths()
+            deleted: list[Path] = []
+            for path in _files_below(self.folder):
+                debris = (
+                    delta_log.is_staging(path)
+                    if path.parent == log
+                    else str(path.relative_to(self.folder)) not in active
+                )
+                if debris and path.stat().st_mtime < limit:
+                    path.unlink(missing_ok=True)
+                    deleted.append(path)
+            reach("delta:after_tidy_files")
+            return deleted + delta_log.expire_log(log, (now - log_retention).timestamp())
+
+    def _write(self, name: str, partition: Partition | None, rows: pa.Table, purpose: Purpose) -> StagedFile:
+        path = self.folder / name
+        with delta_errors(f"writing {path}"):
+            make_dirs(path.parent)
+            stats = write_file(path, rows, self.spec, purpose=purpose)
+        return StagedFile(name, partition, stats)
+
+
+def _split(rows: pa.Table, spec: TableSpec) -> Iterator[tuple[Partition | None, pa.Table]]:
+    """The rows of each partition, without the partition columns, in the order given."""
+    wanted = {*spec.names, *spec.partition_columns}
+    odd = set(rows.column_names) ^ wanted
+    if odd:
+        raise SchemaDriftError(f"table {spec.name}: columns missing or unknown: {', '.join(sorted(odd))}")
+    if not rows.num_rows:
+        return
+    if not spec.partitioned:
+        yield None, rows.select(spec.names)
+        return
+    groups = rows.group_by(list(PARTITION_COLUMNS)).aggregate([]).to_pylist()
+    partitions = [Partition(group["date"], group["family"]) for group in groups]
+    for partition in sorted(partitions, key=lambda p: p.folder):
+        here = (pc.field("date") == pa.scalar(partition.date)) & (pc.field("family") == partition.family)
+        yield partition, rows.filter(here).select(spec.names)
+
+
+def _check_conserved(removed: Sequence[DataFile], added: Sequence[DataFile]) -> None:
+    """Refuse a replacement that does not account for every row."""
+    if not removed or len({file.partition for file in (*removed, *added)}) > 1:
+        raise ValueError("a replacement needs files to remove, and all its files of one partition")
+    rows_before, rows_after = (sum(file.rows for file in files) for files in (removed, added))
+    dropped_before, dropped_after = (sum(file.dropped for file in files) for files in (removed, added))
+    if dropped_after < dropped_before or rows_before + dropped_before != rows_after + dropped_after:
+        raise ValueError(
+            f"{rows_before} rows and {dropped_before} dropped would become "
+            f"{rows_after} and {dropped_after}: not all are accounted for"
+        )
+    hash_before, hash_after = (
+        sum(f.content_hash for f in files) % HASH_MODULUS for files in (removed, added)
+    )
+    if rows_before == rows_after and hash_before != hash_after:
+        raise ValueError("the rows to add differ from those to remove")
+
+
+def _data_file(row: dict[str, Any]) -> DataFile:
+    minimum = {
+        name[4:]: value for name, value in row.items() if name.startswith("min.") and value is not None
+    }
+    maximum = {
+        name[4:]: value for name, value in row.items() if name.startswith("max.") and value is not None
+    }
+    return parse_path(row["path"], row["size_bytes"], minimum, maximum)
+
+
+def _start_grace(path: Path) -> None:
+    """Count the grace period of a file about to be replaced from now, not from when it was written."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        message = f"{path} is gone: another writer replaced it; look at the files again"
+        raise CommitFailedError(message) from None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)

@@ -1,0 +1,129 @@
+"""What a collector says about itself, in the same stream as the frames and in order with them.
+
+Every event is one JSON object in an EVENT record of the spool; its `type` names the class here. Times are
+nanoseconds since the epoch, UTC, by the recording machine's clock. A REST answer is a RESPONSE record.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from lake.errors import SchemaDriftError
+
+
+class SessionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """A collector process began to record; first event of its life."""
+
+    at_ns: int
+    collector: str
+    version: str
+    host: str = ""
+    venue: str | None = None
+
+
+class SessionStopped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """A collector process is about to stop; nothing is recorded after this until the next start."""
+
+    at_ns: int
+    clean: bool = True
+
+
+class Connected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Connection number `connection` to the venue is up."""
+
+    connection: int
+    at_ns: int
+    url: str
+    reason: str = ""
+
+
+class Disconnected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Connection number `connection` is gone, for `reason`."""
+
+    connection: int
+    at_ns: int
+    url: str
+    reason: str = ""
+
+
+class Subscribed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """The venue acknowledged `acknowledged` of `asked` channels; `missing` names the others."""
+
+    connection: int
+    at_ns: int
+    asked: int
+    acknowledged: int
+    missing: list[str] = []
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Nothing, or not everything, was recorded from `start_ns` to `end_ns`, both ends included.
+
+    `None` means "all of them": every instrument, every channel, every connection of the stream. A `venue` of
+    `None` is the venue of the stream. `records_lost` is exact where it is known. `healed` says that the data
+    was fetched again since.
+    """
+
+    start_ns: int
+    end_ns: int
+    cause: str
+    venue: str | None = None
+    instrument: str | None = None
+    channel: str | None = None
+    connection: int | None = None
+    records_lost: int | None = None
+    healed: bool = False
+
+
+Event = SessionStarted | SessionStopped | Connected | Disconnected | Subscribed | Gap
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A REST answer as received: `body` is the venue's own JSON text, untouched."""
+
+    url: str
+    status: int
+    requested_ns: int
+    body: msgspec.Raw
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_EVENT_DECODER: Final = msgspec.json.Decoder(Event)
+_RESPONSE_DECODER: Final = msgspec.json.Decoder(Response)
+
+
+def encode_event(event: Event) -> bytes:
+    """The payload of an EVENT record."""
+    return _ENCODER.encode(event)
+
+
+def decode_event(payload: bytes) -> Event:
+    """The event in the payload of an EVENT record; fields that this version does not know are passed over.
+
+    Raises:
+        SchemaDriftError: the payload is no event that this version knows.
+    """
+    try:
+        event: Event = _EVENT_DECODER.decode(payload)
+        return event
+    except msgspec.MsgspecError as error:
+        raise SchemaDriftError(f"not an event this version knows ({error}): {payload[:200]!r}") from None
+
+
+def encode_response(response: Response) -> bytes:
+    """The payload of a RESPONSE record."""
+    return _ENCODER.encode(response)
+
+
+def decode_response(payload: bytes) -> Response:
+    """The REST answer in the payload of a RESPONSE record.
+
+    Raises:
+        SchemaDriftError: the payload is not such a record.
+    """
+    try:
+        return _RESPONSE_DECODER.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise SchemaDriftError(f"not a recorded REST answer ({error}): {payload[:200]!r}") from None

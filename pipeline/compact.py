@@ -1,0 +1,250 @@
+"""Rewrite partitions: sorted, without duplicates, in their smallest form, and provably the same rows.
+
+A closed day becomes one file; the day in progress is rolled up once it has collected many small files. A
+rewrite is one atomic commit that removes the inputs and adds the output, so a reader sees the one or the
+other, and ingest may go on appending meanwhile. Before that commit the output is read back from the disk and
+held against the inputs: rows and content hash must come out even with what was dropped as duplicate.
+Inputs stay on the disk for a grace period, for readers that still have them open.
+
+Memory: a partition is rewritten in ranges of instruments, each of about `rows_in_memory` rows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lake.content import content_hash
+from lake.crashpoints import reach
+from lake.datafile import DataFile, Partition
+from lake.delta import Table
+from lake.delta_commit import StagedFile
+from lake.errors import CorruptionError, InputError
+from lake.locks import exclusive
+from lake.parquet import drop_duplicates, sort_rows
+from lake.root import Root
+from lake.schema import TABLES, TableSpec
+from pipeline.executor import executor
+
+log = logging.getLogger(__name__)
+
+HASH_MODULUS: Final = 1 << 64
+FINISHED: Final = "c"
+"""Origin of files that hold a whole closed day, sorted and without duplicates."""
+ROLLED_UP: Final = "r"
+"""Origin of files that hold many small ones of a day in progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactSettings:
+    """When partitions are rewritten, and with how much memory."""
+
+    roll_up_files: int = 60
+    """The day in progress is rolled up once a partition has this many files that were never compacted."""
+
+    rows_in_memory: int = 2_000_000
+    """A partition is rewritten in ranges of instruments of about this many rows (about 400 bytes each)."""
+
+    grace_hours: float = 24.0
+    """Replaced files are deleted this many hours after their replacement."""
+
+    workers: int = 1
+    """Processes to rewrite partitions in; each needs the memory above."""
+
+    def __post_init__(self) -> None:
+        for name in ("roll_up_files", "rows_in_memory", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.grace_hours < 0:
+            raise ValueError("grace_hours must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """One partition before and after."""
+
+    table: str
+    partition: str
+    files: int
+    rows: int
+    duplicates: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(slots=True)
+class CompactReport:
+    """What one run did."""
+
+    rewritten: list[Rewritten] = field(default_factory=list)
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """One row per rewritten partition, for display."""
+        return [
+            {
+                "table": r.table,
+                "partition": r.partition,
+                "files": r.files,
+                "rows": r.rows,
+                "duplicates dropped": r.duplicates,
+                "bytes before": r.bytes_before,
+                "bytes after": r.bytes_after,
+                "bytes/row": round(r.bytes_after / r.rows, 2) if r.rows else None,
+            }
+            for r in self.rewritten
+        ]
+
+
+def compact(
+    root: Root,
+    settings: CompactSettings | None = None,
+    *,
+    days: Sequence[datetime.date] | None = None,
+    tables: Sequence[str] | None = None,
+    now: datetime.datetime | None = None,
+) -> CompactReport:
+    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress.
+
+    `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do.
+
+    Raises:
+        InputError: `tables` names one that does not exist.
+        BusyError: another process compacts one of the tables.
+        CorruptionError: an input is not what its name in the log says; nothing was replaced.
+    """
+    settings = settings or CompactSettings()
+    now = now or datetime.datetime.now(datetime.UTC)
+    report = CompactReport()
+    for name in tables or TABLES:
+        if name not in TABLES:
+            raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+        with exclusive(root.locks / f"compact-{name}.lock", f"compacting {name}"):
+            table = Table.open(root, TABLES[name])
+            due = _due(table, settings, days, now.date())
+            job = partial(_rewrite, root, name, settings)
+            report.rewritten += executor(settings.workers).map(job, due)
+            table.tidy(now, grace=datetime.timedelta(hours=settings.grace_hours))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Pile:
+    """Files of one partition that are to become one; `origin` is what the result is called."""
+
+    partition: Partition | None
+    files: tuple[DataFile, ...]
+    origin: str
+
+
+def _due(
+    table: Table, settings: CompactSettings, days: Sequence[datetime.date] | None, today: datetime.date
+) -> list[_Pile]:
+    piles: dict[Partition | None, list[DataFile]] = defaultdict(list)
+    for file in table.files():
+        piles[file.partition].append(file)
+    due: list[_Pile] = []
+    for partition, files in piles.items():
+        unfinished = [file for file in files if file.origin != FINISHED]
+        fresh = [file for file in unfinished if file.origin != ROLLED_UP]
+        closed = partition.date < today if partition else False
+        asked = partition.date in days if partition and days is not None else days is None
+        if unfinished and asked and (closed or days is not None):
+            due.append(_Pile(partition, tuple(files), FINISHED))
+        elif days is None and len(fresh) >= settings.roll_up_files:
+            due.append(_Pile(partition, tuple(fresh), ROLLED_UP))
+    return due
+
+
+def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> Rewritten:
+    """Replace the files of a pile by their sorted, duplicate-free union, range of instruments by range."""
+    spec = TABLES[name]
+    table = Table.open(root, spec)
+    paths = [table.folder / file.path for file in pile.files]
+    hash_in = 0
+    staged: list[StagedFile] = []
+    carried = sum(file.dropped for file in pile.files)
+    for rows in _ranges(paths, spec, settings.rows_in_memory):
+        reach("compact:after_read")
+        hash_in += content_hash(rows)
+        hash_in += content_hash(rows)
+        kept, dropped = drop_duplicates(rows, spec)
+        kept = sort_rows(kept, spec)
+        hash_kept = content_hash(kept)
+        file = table.stage(pile.partition, kept, origin=pile.origin, dropped=dropped + carried)
+        carried = 0
+        _check_written(table.folder / file.path, spec, file, hash_kept)
+        staged.append(file)
+    _check_inputs(pile, name, hash_in)
+    reach("compact:before_replace")
+    table.replace(pile.files, staged)
+    reach("compact:after_replace")
+    return Rewritten(
+        table=name,
+        partition=pile.partition.folder if pile.partition else "",
+        files=len(pile.files),
+        rows=sum(file.rows for file in staged),
+        duplicates=sum(file.rows for file in pile.files) - sum(file.rows for file in staged),
+        bytes_before=sum(file.size for file in pile.files),
+        bytes_after=sum(file.size for file in staged),
+    )
+
+
+def _ranges(paths: Sequence[Path], spec: TableSpec, rows_in_memory: int) -> Iterator[pa.Table]:
+    """The rows of all files, in ranges of instruments: a natural key never spans two of them."""
+    if "instrument" not in spec.names:
+        yield _read(paths, spec)
+        return
+    counts: Counter[str] = Counter()
+    for path in paths:
+        names = pq.read_table(path, columns=["instrument"], partitioning=None)["instrument"]
+        counts.update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(names)})
+    for first, last in _cut(counts, rows_in_memory):
+        yield _read(paths, spec, pc.field("instrument") >= first, pc.field("instrument") <= last)
+
+
+def _cut(counts: Counter[str], rows_in_memory: int) -> Iterator[tuple[str, str]]:
+    """Ranges of consecutive names with about `rows_in_memory` rows each, or one name that alone has more."""
+    names = sorted(counts)
+    start, rows = 0, 0
+    for i, name in enumerate(names):
+        if rows and rows + counts[name] > rows_in_memory:
+            yield names[start], names[i - 1]
+            start, rows = i, 0
+        rows += counts[name]
+    if names:
+        yield names[start], names[-1]
+
+
+def _read(paths: Sequence[Path], spec: TableSpec, *conditions: pc.Expression) -> pa.Table:
+    where = conditions[0] & conditions[1] if conditions else None
+    pieces = [pq.read_table(path, filters=where, partitioning=None).cast(spec.arrow_schema) for path in paths]
+    return pa.concat_tables(pieces)
+
+
+def _check_inputs(pile: _Pile, name: str, hash_in: int) -> None:
+    """What was read is what the log says was written, or nothing is replaced."""
+    recorded = sum(file.content_hash for file in pile.files) % HASH_MODULUS
+    if hash_in % HASH_MODULUS != recorded:
+        where = f"{name}/{pile.partition.folder if pile.partition else ''}"
+        raise CorruptionError(
+            f"{where}: content hash differs from the log's; run `lake verify` to find the file"
+        )
+
+
+def _check_written(path: Path, spec: TableSpec, file: StagedFile, hash_kept: int) -> None:
+    """Read the new file back from the disk before anything relies on it."""
+    found = pq.read_table(path, partitioning=None).cast(spec.arrow_schema)
+    if len(found) != file.rows or content_hash(found) != hash_kept:
+        raise CorruptionError(
+            f"{path}: reads back differently from what was written; check the disk's health"
+        )

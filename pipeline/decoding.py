@@ -1,0 +1,249 @@
+"""One chunk of the spool → rows that fit the contract, and everything that did not, with its reason.
+
+Pure: no file is touched here. The venue's own words are understood by its decoder in `collectors`; this
+module routes records by kind, asks the contract, and keeps count, so that for every chunk
+
+    records = frames + events + responses        and        frames = decoded + control + rejected
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collectors.deribit.decode import decode
+from collectors.deribit.instruments import RefusedInstrument, decode_instruments
+from lake.conform import conform
+from lake.errors import SchemaDriftError, VenueRefusedError
+from lake.events import Gap, decode_event, decode_response
+from lake.schema import TABLES
+from lake.spool import Batch, Damage, RecordKind
+
+OFFSET: Final = "offset"
+"""Helper column: the row's record in the stream; dropped before the rows are written."""
+EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+CHUNK_RECORDS: Final = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that gave no rows, or not all of them, and why."""
+
+    offset: int
+    recv_ns: int
+    reason: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What a run of records became."""
+
+    first_offset: int
+    end_offset: int
+    start_ns: int
+    end_ns: int
+    rows: dict[str, pa.Table] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Chunk) -> None:
+        """Take over the counts, times and rejected records of a later chunk; its rows go elsewhere."""
+        self.start_ns = self.start_ns or other.start_ns
+        self.end_ns = other.end_ns
+        self.rejected += other.rejected
+        self.counts.update(other.counts)
+        self.unknown_fields.update(other.unknown_fields)
+
+
+def chunks(items: Iterable[Batch | Damage], venue: str, stream: str) -> Iterator[Chunk]:
+    """Decode what a segment holds, in stream order, in runs of about `CHUNK_RECORDS` records.
+
+    Damage in the spool becomes a chunk of its own: no rows but one in `gaps`.
+    """
+    held: list[Batch] = []
+    count = 0
+    for item in items:
+        if isinstance(item, Batch):
+            held.append(item)
+            count += len(item.payloads)
+            if count < CHUNK_RECORDS:
+                continue
+        if held:
+            yield _decode_run(held, venue, stream)
+            held, count = [], 0
+        if isinstance(item, Damage):
+            span = (item.first_offset, item.end_offset, item.start_ns, item.end_ns)
+            yield lost_chunk(*span, "spool_damage", venue, stream)
+    if held:
+        yield _decode_run(held, venue, stream)
+
+
+def lost_chunk(
+    first_offset: int, end_offset: int, start_ns: int, end_ns: int, cause: str, venue: str, stream: str
+) -> Chunk:
+    """What is known of records that the disk no longer gives back: a row in `gaps`, and their count."""
+    chunk = Chunk(first_offset, end_offset, start_ns, end_ns)
+    lost = end_offset - first_offset
+    chunk.counts["records_lost"] = lost
+    gap = Gap(start_ns=start_ns, end_ns=end_ns, cause=cause, records_lost=lost)
+    chunk.rows["gaps"] = gap_rows([gap], [first_offset], venue, stream)
+    return chunk
+
+
+def empty_rows(name: str) -> pa.Table:
+    """No rows of table `name`, with its partition columns and the offset: what concatenation starts from."""
+    return TABLES[name].delta_schema.append(pa.field(OFFSET, pa.int64())).empty_table()
+
+
+def _decode_run(batches: list[Batch], venue: str, stream: str) -> Chunk:
+    first = batches[0].first_offset
+    payloads = [payload for batch in batches for payload in batch.payloads]
+    recv_ns = np.concatenate([batch.recv_ns for batch in batches])
+    kind = np.concatenate([batch.kind for batch in batches])
+    connection = np.concatenate([batch.connection for batch in batches])
+    chunk = Chunk(first, first + len(payloads), int(recv_ns[0]), int(recv_ns[-1]))
+    run = _Run(chunk, payloads, recv_ns, connection, venue, stream)
+    run.frames(np.flatnonzero(kind == RecordKind.FRAME))
+    run.events(np.flatnonzero(kind == RecordKind.EVENT))
+    run.responses(np.flatnonzero(kind == RecordKind.RESPONSE))
+    return chunk
+
+
+@dataclass(slots=True)
+class _Run:
+    """The records of one chunk on their way into `chunk`."""
+
+    chunk: Chunk
+    payloads: list[bytes]
+    recv_ns: np.ndarray
+    connection: np.ndarray
+    venue: str
+    stream: str
+
+    def frames(self, at: np.ndarray) -> None:
+        """Decode the venue's frames, at positions `at` of the chunk."""
+        self.chunk.counts["frames"] += len(at)
+        if not len(at):
+            return
+        decoded = decode([self.payloads[i] for i in at], self.recv_ns[at], self.connection[at])
+        self.chunk.counts["control"] += decoded.control
+        self.chunk.unknown_fields += decoded.unknown_fields
+        refused = {int(at[reject.record]): reject.reason for reject in decoded.rejects}
+        for name, columns in decoded.tables.items():
+            refused.update(self._fit(name, columns, at))
+        self._reject(refused)
+
+    def events(self, at: np.ndarray) -> None:
+        """Our own events: gaps become rows, the rest is evidence that stays in the spool and is counted."""
+        self.chunk.counts["events"] += len(at)
+        gaps: list[Gap] = []
+        offsets: list[int] = []
+        refused: dict[int, str] = {}
+        for i in at:
+            try:
+                event = decode_event(self.payloads[i])
+            except SchemaDriftError as error:
+                refused[int(i)] = str(error)
+                continue
+            if isinstance(event, Gap):
+                gaps.append(event)
+                offsets.append(self.chunk.first_offset + int(i))
+        if gaps:
+            self._keep("gaps", gap_rows(gaps, offsets, self.venue, self.stream))
+        self._reject(refused)
+
+    def responses(self, at: np.ndarray) -> None:
+        """REST answers: instrument lists become candidate versions; others are counted."""
+        self.chunk.counts["responses"] += len(at)
+        refused: dict[int, str] = {}
+        for i in at:
+            try:
+                response = decode_response(self.payloads[i])
+                if "/get_instruments" not in response.url or response.status != 200:
+                    continue
+                strange: list[RefusedInstrument] = []
+                columns = decode_instruments(bytes(response.body), int(self.recv_ns[i]), strange)
+            except (SchemaDriftError, VenueRefusedError) as error:
+                refused[int(i)] = str(error)
+                continue
+            if strange:
+                refused[int(i)] = (
+                    f"{len(strange)} instruments of the listing refused, first: {strange[0].reason}"
+                )
+            columns = columns.append_column("record", pa.array(np.full(len(columns), i), pa.int32()))
+            refused.update(self._fit("instruments", columns, np.arange(len(self.payloads))))
+        self._reject(refused)
+
+    def _fit(self, name: str, columns: pa.Table, at: np.ndarray) -> dict[int, str]:
+        """Hold `columns` against the contract; rows that fit go to the chunk, the others' records are named.
+
+        A record whose rows do not all fit is refused whole: half a book message is no book message.
+        """
+        record = columns["record"].to_numpy()
+        conformed = conform(TABLES[name], columns.drop_columns(["record"]))
+        bad = np.unique(record[conformed.rejected])
+        rows, record = conformed.rows, record[~conformed.rejected]
+        extra = {
+            c: columns[c].filter(pa.array(~conformed.rejected)) for c in columns.column_names if c == "family"
+        }
+        if len(bad):
+            keep = ~np.isin(record, bad)
+            rows, record = rows.filter(pa.array(keep)), record[keep]
+            extra = {c: column.filter(pa.array(keep)) for c, column in extra.items()}
+        for column, values in extra.items():
+            rows = rows.append_column(column, values)
+        if "date" in TABLES[name].partition_columns:
+            stamp = rows["ts"] if "ts" in rows.column_names else rows["start_ts"]
+            rows = rows.append_column("date", pc.cast(stamp, pa.date32()))
+        rows = rows.append_column(OFFSET, pa.array(self.chunk.first_offset + at[record], pa.int64()))
+        self._keep(name, rows)
+        refused = zip(record[conformed.rejected], conformed.row_reasons, strict=True)
+        return {int(at[i]): f"{name}: {reason}" for i, reason in refused}
+
+    def _keep(self, name: str, rows: pa.Table) -> None:
+        if name in self.chunk.rows:
+            rows = pa.concat_tables([self.chunk.rows[name], rows])
+        self.chunk.rows[name] = rows
+
+    def _reject(self, refused: dict[int, str]) -> None:
+        self.chunk.counts["rejected"] += len(refused)
+        for i, reason in sorted(refused.items()):
+            offset = self.chunk.first_offset + i
+            self.chunk.rejected.append(Rejected(offset, int(self.recv_ns[i]), reason, self.payloads[i]))
+
+
+def as_utc(ns: int) -> datetime.datetime:
+    """Nanoseconds since the epoch as a time of whole microseconds, rounded down."""
+    return EPOCH + datetime.timedelta(microseconds=ns // 1000)
+
+
+def gap_rows(gaps: list[Gap], offsets: list[int], venue: str, stream: str) -> pa.Table:
+    """Rows of the table `gaps`, ready to append; `offsets` are the records that told of them."""
+    rows = [_gap_row(gap, venue, stream) for gap in gaps]
+    table = pa.Table.from_pylist(rows, schema=TABLES["gaps"].arrow_schema)
+    return table.append_column(OFFSET, pa.array(offsets, pa.int64()))
+
+
+def _gap_row(gap: Gap, venue: str, stream: str) -> dict[str, object]:
+    return {
+        "venue": gap.venue or venue,
+        "stream": stream,
+        "connection": gap.connection,
+        "instrument": gap.instrument,
+        "channel": gap.channel,
+        # Outwards, so that rounding to µs never makes a gap shorter than it was.
+        "start_ts": as_utc(gap.start_ns),
+        "end_ts": as_utc(gap.end_ns + 999),
+        "cause": gap.cause,
+        "healed": gap.healed,
+        "records_lost": gap.records_lost,
+    }

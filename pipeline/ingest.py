@@ -1,0 +1,342 @@
+"""Spool → tables: whole segments decoded in bulk, checked against the contract, appended exactly once.
+
+Every table remembers, in the same commit that adds the rows, how far into the stream it has got
+(the Delta application transaction ``(stream, end offset)``). A run that is cut short therefore leaves
+some tables ahead of others; the next one starts at the table furthest behind and skips, row by row, what
+a table already has. `coverage` is committed last: its rows tile the stream from offset 0 without hole or
+overlap, and their sums are what `lake verify` holds the tables against.
+
+Nothing is dropped in silence. A frame that cannot be decoded, or whose rows do not fit the contract, goes
+to ``quarantine/ingest/<stream>/`` with its reason and is counted in `coverage`; records lost to damage in
+the spool are counted there too and become a row in `gaps`.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.crashpoints import reach
+from lake.delta import Table
+from lake.durable import make_dirs, replace_file
+from lake.errors import BusyError, CommitError, TransientError
+from lake.locks import exclusive
+from lake.parquet import sort_rows
+from lake.root import Root
+from lake.schema import TABLES
+from lake.spool import (
+    Batch,
+    Damage,
+    SegmentInfo,
+    SpoolSettings,
+    drop_segments,
+    read_segment,
+    recover,
+    sealed_segments,
+)
+from lake.spool.writer import LOCK_FILE
+from pipeline.decoding import OFFSET, Chunk, as_utc, chunks, empty_rows, lost_chunk
+from pipeline.versions import changed_versions
+
+log = logging.getLogger(__name__)
+
+TICK_TABLES: Final = ("quotes", "trades", "book")
+# Order of the commits: coverage last, so that it never claims what a table lacks.
+NS_PER_HOUR: Final = 3_600_000_000_000
+COMMIT_ORDER: Final = (*TICK_TABLES, "instruments", "gaps", "coverage")
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """How spool segments become table rows."""
+
+    records_per_commit: int = 400_000
+    """A commit takes whole segments until it holds this many records; bounds memory (about 1 kB each)."""
+
+    follow_seconds: float = 5.0
+    """With `--follow`: how often to look for newly sealed segments, in seconds."""
+
+    def __post_init__(self) -> None:
+        if self.records_per_commit < 1:
+            raise ValueError("records_per_commit must be at least 1")
+        if self.follow_seconds <= 0:
+            raise ValueError("follow_seconds must be greater than 0")
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What one run did, summed over streams."""
+
+    segments: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    busy_streams: list[str] = field(default_factory=list)
+
+    def add(self, other: IngestReport) -> None:
+        """Sum up with a later run."""
+        self.segments += other.segments
+        self.counts.update(other.counts)
+        self.unknown_fields.update(other.unknown_fields)
+        self.busy_streams = other.busy_streams
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """What was counted, for display."""
+        rows: list[dict[str, Any]] = [{"what": "segments", "count": self.segments}]
+        rows += [{"what": name.replace("_", " "), "count": n} for name, n in self.counts.items()]
+        rows += [{"what": f"unknown field {name}", "count": n} for name, n in self.unknown_fields.items()]
+        rows += [{"what": f"stream {name} is busy elsewhere", "count": 1} for name in self.busy_streams]
+        return rows
+
+
+def ingest(
+    root: Root,
+    settings: IngestSettings | None = None,
+    spool_settings: SpoolSettings | None = None,
+    *,
+    streams: Sequence[str] | None = None,
+    on_commit: Callable[[IngestReport], None] | None = None,
+) -> IngestReport:
+    """Append every sealed segment of the spool to the tables, each record once.
+
+    A stream that another process is ingesting right now is left to it and named in the report. The torn
+    tail of a stream whose writer is gone is healed first, so that its last records come along.
+
+    Raises:
+        CommitUnknownError: a commit may have landed; the next run looks and goes on from there.
+        CorruptionError: a table's log is damaged further back than its tail.
+    """
+    settings = settings or IngestSettings()
+    report = IngestReport()
+    for name in streams if streams is not None else root.streams():
+        try:
+            with exclusive(root.locks / f"ingest-{name}.lock", f"ingesting stream {name}"):
+                _ingest_stream(root, name, settings, spool_settings or SpoolSettings(), report, on_commit)
+        except BusyError:
+            report.busy_streams.append(name)
+    return report
+
+
+def _ingest_stream(
+    root: Root,
+    name: str,
+    settings: IngestSettings,
+    spool_settings: SpoolSettings,
+    report: IngestReport,
+    on_commit: Callable[[IngestReport], None] | None,
+) -> None:
+    folder = root.stream(name)
+    _heal_abandoned_tail(root, folder)
+    # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
+    for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
+        target = _Target(root, stream)
+        for group in _groups(list(segments), target.committed, settings.records_per_commit):
+            _ingest_group(root, group, target, report)
+            reach("ingest:after_group")
+            report.segments += len(group)
+            if on_commit:
+                on_commit(report)
+        drop_segments(
+            folder,
+            before_ns=time.time_ns() - int(spool_settings.retain_hours * NS_PER_HOUR),
+            stream=stream,
+            upto_offset=target.committed,
+        )
+
+
+def _heal_abandoned_tail(root: Root, folder: Path) -> None:
+    """Seal what a dead writer left open; a living writer holds the lock and is left alone."""
+    try:
+        with exclusive(folder / LOCK_FILE, f"recording into {folder.name}"):
+            recovery = recover(folder, root.quarantine / "spool")
+    except BusyError:
+        return
+    for torn in recovery.torn:
+        log.warning("%s: %d torn bytes cut off, kept in %s", torn.path.name, torn.length, torn.saved_to)
+    for path, damage in recovery.damaged:
+        lost = damage.end_offset - damage.first_offset
+        log.error("%s: %d records lost to damage at byte %d", path.name, lost, damage.position)
+
+
+def _groups(
+    segments: Sequence[SegmentInfo], committed: int, records_per_commit: int
+) -> Iterator[list[SegmentInfo]]:
+    """Runs of segments that are not wholly ingested, each at least one segment and at most about the given size."""
+    group: list[SegmentInfo] = []
+    records = 0
+    for segment in segments:
+        if segment.end_offset <= committed:
+            continue
+        size = segment.end_offset - segment.first_offset
+        if group and records + size > records_per_commit:
+            yield group
+            group, records = [], 0
+        group.append(segment)
+        records += size
+    if group:
+        yield group
+
+
+class _Target:
+    """The tables as seen by one stream: how far each has got."""
+
+    def __init__(self, root: Root, stream: str) -> None:
+        self.stream = stream
+        self.venue = stream.partition("@")[0].partition("-")[0]
+        self.tables = {name: Table.open(root, TABLES[name]) for name in COMMIT_ORDER}
+        self._committed = {name: table.committed(stream) or 0 for name, table in self.tables.items()}
+
+    @property
+    def committed(self) -> int:
+        """All tables have every record below this offset."""
+        return min(self._committed.values())
+
+    def missing(self, name: str, rows: pa.Table) -> pa.Table:
+        """The rows that table `name` has not got yet, without the helper column."""
+        committed = self._committed[name]
+        if committed > self.committed:
+            rows = rows.filter(pc.greater_equal(rows[OFFSET], committed))
+        return rows.drop_columns([OFFSET])
+
+    def append(self, name: str, rows: pa.Table, end_offset: int) -> None:
+        """Commit `rows`, and that the table now has all of the stream below `end_offset`."""
+        if self._committed[name] >= end_offset:
+            return
+        rows = sort_rows(rows, TABLES[name])
+        self.tables[name].append(
+            rows,
+            app=self.stream,
+            version=end_offset,
+            origin=f"i.{self.stream.replace('@', '.')}.{end_offset}",
+        )
+        self._committed[name] = end_offset
+
+
+def _ingest_group(root: Root, group: Sequence[SegmentInfo], target: _Target, report: IngestReport) -> None:
+    start, end = target.committed, group[-1].end_offset
+    total = Chunk(start, end, 0, 0)
+    rows: dict[str, list[pa.Table]] = {name: [] for name in COMMIT_ORDER}
+    for chunk in _decoded(group, start, target):
+        total.add(chunk)
+        for name, table in chunk.rows.items():
+            rows[name].append(table)
+    _quarantine(root, target.stream, total)
+    reach("ingest:after_decode")
+    for name in COMMIT_ORDER:
+        if name == "coverage":
+            continue
+        table = _concat(name, rows.pop(name))
+        total.counts[f"rows_{name}"] = len(table)
+        table = target.missing(name, table)
+        if name == "instruments":
+            table = changed_versions(target.tables[name], table)
+        target.append(name, table, end)
+        reach(f"ingest:after_{name}")
+    target.append("coverage", target.missing("coverage", _coverage_row(total, target)), end)
+    report.counts += total.counts
+    report.unknown_fields += total.unknown_fields
+
+
+def _decoded(group: Sequence[SegmentInfo], start: int, target: _Target) -> Iterator[Chunk]:
+    """The chunks of `group`, with what is missing between its segments told as lost records."""
+    expected, last_ns = start, None
+    for segment in group:
+        items: Iterator[Batch | Damage] = read_segment(segment.path, skip_damage=True)
+        if segment.first_offset > expected:
+            log.error("%s: records %d to %d are gone", target.stream, expected, segment.first_offset - 1)
+            first = next(items)
+            at = first.start_ns if isinstance(first, Damage) else int(first.recv_ns[0])
+            hole = (expected, segment.first_offset, last_ns or at, at)
+            yield lost_chunk(*hole, "spool_missing", target.venue, target.stream)
+            items = itertools.chain([first], items)
+        for chunk in chunks(items, target.venue, target.stream):
+            last_ns = chunk.end_ns
+            yield chunk
+        expected = segment.end_offset
+
+
+def _concat(name: str, tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="none") if tables else empty_rows(name)
+
+
+def _coverage_row(total: Chunk, target: _Target) -> pa.Table:
+    counts = total.counts
+    row = {
+        "venue": target.venue,
+        "stream": target.stream,
+        "first_offset": total.first_offset,
+        "end_offset": total.end_offset,
+        "start_ts": as_utc(total.start_ns),
+        "end_ts": as_utc(total.end_ns),
+        **{
+            name: counts[name]
+            for name in ("frames", "events", "responses", "control", "rejected", "records_lost")
+        },
+        **{f"rows_{name}": counts[f"rows_{name}"] for name in TICK_TABLES},
+    }
+    table = pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)
+    return table.append_column(OFFSET, pa.array([total.first_offset], pa.int64()))
+
+
+def _quarantine(root: Root, stream: str, total: Chunk) -> None:
+    """Keep what gave no rows, byte for byte; the same records always go to the same file."""
+    if not total.rejected:
+        return
+    folder = root.quarantine / "ingest" / stream
+    make_dirs(folder)
+    lines = [
+        json.dumps(
+            {
+                "offset": reject.offset,
+                "recv_ns": reject.recv_ns,
+                "reason": reject.reason,
+                "payload": base64.b64encode(reject.payload).decode(),
+            }
+        )
+        for reject in total.rejected
+    ]
+    path = folder / f"{total.first_offset:012d}-{total.end_offset:012d}.jsonl"
+    replace_file(path, "\n".join(lines).encode() + b"\n")
+    reasons = Counter(reject.reason for reject in total.rejected)
+    for reason, count in reasons.most_common(5):
+        log.warning("%d records of %s quarantined in %s: %s", count, stream, path, reason)
+
+
+def follow(
+    root: Root,
+    settings: IngestSettings | None = None,
+    spool_settings: SpoolSettings | None = None,
+    *,
+    streams: Sequence[str] | None = None,
+) -> IngestReport:
+    """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
+
+    A round that fails is told in the log and tried again in the next: the spool keeps what is not ingested.
+    """
+    settings = settings or IngestSettings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    total = IngestReport()
+    while True:
+        last = stop.wait(settings.follow_seconds)
+        try:
+            total.add(ingest(root, settings, spool_settings, streams=streams))
+        except (TransientError, CommitError) as error:
+            if last:
+                raise
+            log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
+        if last:
+            return total

@@ -1,0 +1,83 @@
+"""What a person wants to know at a glance: what is held, what is waiting, what went wrong, how full the disk is."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from lake.delta import Table
+from lake.root import Root
+from lake.schema import TABLES
+from lake.spool import open_segments, sealed_segments
+from lake.views import connect
+
+SPAN_COLUMNS = {"gaps": "start_ts", "coverage": "start_ts", "instruments": "valid_from"}
+
+
+def status(root: Root) -> dict[str, list[dict[str, Any]]]:
+    """Sections of rows for display: tables, streams, recorded gaps by cause, disk."""
+    return {
+        "tables": [_table(root, name) for name in TABLES],
+        "streams": [_stream(root, name) for name in root.streams()],
+        "gaps": _gaps(root),
+        "disk": [_disk(root)],
+    }
+
+
+def _table(root: Root, name: str) -> dict[str, Any]:
+    files = Table.open(root, TABLES[name]).files()
+    rows = sum(file.rows for file in files)
+    size = sum(file.size for file in files)
+    stamp = SPAN_COLUMNS.get(name, "ts")
+    with connect(root) as sql:
+        first, last = sql.execute(f"SELECT min({stamp}), max({stamp}) FROM {name}").fetchone() or (None, None)  # noqa: S608
+    return {
+        "table": name,
+        "rows": rows,
+        "files": len(files),
+        "bytes": size,
+        "bytes/row": round(size / rows, 1) if rows else None,
+        "first": first,
+        "last": last,
+    }
+
+
+def _stream(root: Root, name: str) -> dict[str, Any]:
+    folder = root.stream(name)
+    sealed, unsealed = sealed_segments(folder), open_segments(folder)
+    end = sealed[-1].end_offset if sealed else 0
+    done = 0
+    if sealed:
+        app = sealed[-1].stream
+        done = min(Table.open(root, spec).committed(app) or 0 for spec in TABLES.values())
+    return {
+        "stream": name,
+        "sealed": len(sealed),
+        "open": len(unsealed),
+        "records sealed": end,
+        "records ingested": done,
+        "waiting": end - done,
+        "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
+    }
+
+
+def _gaps(root: Root) -> list[dict[str, Any]]:
+    with connect(root) as sql:
+        answer = sql.execute(
+            "SELECT cause, count(*) AS gaps, count(*) FILTER (healed) AS healed, "
+            "round(sum(epoch(end_ts - start_ts)), 3) AS seconds, sum(records_lost)::BIGINT AS records_lost "
+            "FROM gaps GROUP BY cause ORDER BY seconds DESC"
+        )
+        names = [column[0] for column in answer.description or []]
+        rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    return rows or [dict.fromkeys(names)]
+
+
+def _disk(root: Root) -> dict[str, Any]:
+    usage = shutil.disk_usage(root.path)
+    quarantined = [p for p in root.quarantine.rglob("*") if p.is_file()]
+    return {
+        "used": f"{100 * usage.used / usage.total:.1f} %",
+        "free bytes": usage.free,
+        "files in quarantine": len(quarantined),
+    }
