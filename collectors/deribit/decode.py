@@ -284,7 +284,9 @@ class _Batch:
         self.each("trades", slice(None), wire.trades_frame.decode, take)
         ts_ms = np.array([trade.timestamp for trade in taken], np.int64)
         numbered = np.array(codes, np.int32)
-        return self.table("trades", numbered, ts_ms, np.array(records, np.int32), columns.trade_payload(taken))
+        return self.table(
+            "trades", numbered, ts_ms, np.array(records, np.int32), columns.trade_payload(taken)
+        )
 
     def book(self) -> pa.Table:
         """Book messages, a row for every level."""
