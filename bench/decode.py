@@ -1,7 +1,7 @@
 """CPU seconds to decode a million frames into columns: tickers, small book changes, 20-level book snapshots.
 
 Run as `python -m bench.decode [frames]`. The frames are made here with the fields, widths and spelling of the
-venue's; every frame differs, as sizes and prices move. The best of a few rounds counts: the machine is shared.
+venue's; every frame differs, as sizes and prices move. The best of some rounds counts: the machine is shared.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def ticker(n: int, rng: random.Random) -> bytes:
         f'"gamma":2.8e-4,"vega":{iv},"theta":-217.49347,"rho":1.31068}},"index_price":{forward},"instrument_name":"{name}",'
         f'"last_price":{bid / 1e4},"settlement_price":0.00897474,"min_price":0.0001,"max_price":0.0365,'
         f'"open_interest":534.4,"mark_price":{bid / 1e4 + 0.0004:.4f},"interest_rate":0.0,'
-        f'"estimated_delivery_price":{forward},"best_ask_price":{(bid + 10) / 1e4},"best_bid_price":{bid / 1e4},'
+        f'"estimated_delivery_price":{forward},"best_ask_price":{(bid + 10) / 1e4},'
+        f'"best_bid_price":{bid / 1e4},'
         f'"mark_iv":{iv},"bid_iv":{iv - 1:.2f},"ask_iv":{iv + 1:.2f},"underlying_price":{forward},'
         f'"underlying_index":"BTC-25DEC26","best_ask_amount":{rng.randrange(300)}.0,"best_bid_amount":10.0',
     )
@@ -55,7 +56,8 @@ def change(n: int, rng: random.Random) -> bytes:
     return notification(
         f"book.{name}.100ms",
         f'"timestamp":{START_MS + n},"type":"change","change_id":{118850996425 + n},'
-        f'"instrument_name":"{name}","bids":[{sides[0]}],"asks":[{sides[1]}],"prev_change_id":{118850996424 + n}',
+        f'"instrument_name":"{name}","bids":[{sides[0]}],"asks":[{sides[1]}],'
+        f'"prev_change_id":{118850996424 + n}',
     )
 
 
