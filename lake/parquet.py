@@ -33,7 +33,7 @@ ROW_GROUP_ROWS_MIN: Final = 12_000  # an instrument with as many rows has row gr
 ROW_GROUP_ROWS_MAX: Final = 131_072
 DATA_PAGE_BYTES: Final = 1 << 20
 DICTIONARY_BYTES_MAX: Final = 1 << 20
-ZSTD_LEVEL: Final[dict[Purpose, int]] = {"ingest": 1, "compact": 6}
+ZSTD_LEVEL: Final[dict[Purpose, int]] = {"ingest": 1, "compact": 3}  # 6 saves 1 % more for 40 % more CPU
 
 _PARQUET_ENCODINGS: Final = {
     Encoding.DELTA: "DELTA_BINARY_PACKED",
@@ -108,6 +108,9 @@ def write_file(
     """Write `rows` (of the contract's types, in its order, at least one) to `path`, durably and atomically.
 
     `metadata` joins the table's name, the schema version and the purpose in the file's footer.
+
+    Raises:
+        OSError: the file could not be written; there is none, or the one that was there before.
     """
     rows = rows.select(table.names)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

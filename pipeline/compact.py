@@ -176,7 +176,6 @@ def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> R
     for rows in _ranges(paths, spec, settings.rows_in_memory):
         reach("compact:after_read")
         hash_in += content_hash(rows)
-        hash_in += content_hash(rows)
         kept, dropped = drop_duplicates(rows, spec)
         kept = sort_rows(kept, spec)
         hash_kept = content_hash(kept)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import decimal
 import json
+from pathlib import Path
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -19,6 +21,19 @@ from lake.schema import decimal as decimal_type
 from tests.store.rows import quotes, stored_quotes
 
 QUOTES = TABLES["quotes"]
+TICKER_FIELDS: Final = {
+    "bid_price": "best_bid_price",
+    "bid_size": "best_bid_amount",
+    "ask_price": "best_ask_price",
+    "ask_size": "best_ask_amount",
+    **{
+        name: name
+        for name in (
+            *("last_price", "mark_price", "index_price", "underlying_price", "bid_iv", "ask_iv", "mark_iv"),
+            *("delta", "gamma", "vega", "theta", "rho", "open_interest", "funding_8h", "current_funding"),
+        )
+    },
+}
 # As seen in frames: plain, exponent form, trailing zero, integer, sub-tick REST values, 2021's 8 decimals.
 VENUE_TEXTS = ["0.1296", "2.0e-5", "8.55e4", "83950.0", "0", "68997.9425", "-29.43212", "0.97174948", "5e-05"]
 
@@ -101,3 +116,24 @@ def test_duckdb_casts_a_decimal_to_the_float_that_was_sent(units: list[int], sca
         connection.register("rows", pa.table({"x": stored}))
         found = [row[0] for row in connection.sql("select x::double from rows").fetchall()]
     assert found == to_floats(stored).tolist()
+
+
+def test_numbers_of_recorded_frames_are_kept_as_sent(real_data: Path) -> None:
+    tickers = []
+    for file in sorted((real_data / "ws").glob("deribit_2026-09-*_*t*_*.jsonl")):
+        for line in file.read_text().splitlines():
+            params = json.loads(line).get("params") or {}
+            if str(params.get("channel", "")).startswith("ticker."):
+                data = params["data"]
+                tickers.append({**data, **data.get("greeks", {})})
+    assert len(tickers) > 70
+    columns = {
+        name: pa.array([ticker.get(field) for ticker in tickers], pa.float64())
+        for name, field in TICKER_FIELDS.items()
+    }
+    result = conform(QUOTES, quotes(len(tickers), **columns))
+    assert not result.rejected.any()
+    for name, given_values in columns.items():
+        back = [None if np.isnan(x) else x for x in as_sent(result.rows, name)]
+        assert back == given_values.to_pylist(), name
+    assert result.rows[UNROUNDED].null_count == len(tickers)  # the scales are those of the venue's traffic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import duckdb
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from lake import parquet
 from lake.content import content_hash
 from lake.parquet import drop_duplicates, sort_rows, write_file
-from lake.schema import TABLES
+from lake.schema import TABLES, TableSpec
 from tests.store.rows import DAY_US, stored_quotes, trades
 
 QUOTES, TRADES, GAPS = TABLES["quotes"], TABLES["trades"], TABLES["gaps"]
@@ -116,7 +117,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, purpose: parquet.Pur
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
-def test_every_table_can_be_written(tmp_path: Path, table: parquet.TableSpec) -> None:
+def test_every_table_can_be_written(tmp_path: Path, table: TableSpec) -> None:
     filler = {"string": "x", "bool": True}
     row = {c.name: filler.get(str(c.type), 1) for c in table.columns if not c.nullable}
     rows = pa.Table.from_pylist([row] * 3, schema=table.arrow_schema)
@@ -187,7 +188,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parquet.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_file(path, stored_quotes(2), QUOTES, purpose="ingest")
     assert path.read_bytes() == before
