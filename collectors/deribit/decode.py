@@ -2,46 +2,46 @@
 
 What the columns mean, once and for all
 =======================================
-column                      from                         meaning
---------------------------  ---------------------------  ------------------------------------------------------------
-instrument                  instrument_name              must be the channel's own, else the frame is refused
-ts                          timestamp (ms)               the venue's clock, µs UTC; refused outside 2010-2099
-recv_ts                     receive time (ns)            ours, µs UTC, rounded down
-family                      the name                     partition family, see `names.family`
-record                      -                            index of the frame in the input
+column                      from                     meaning
+--------------------------- ------------------------ --------------------------------------------------------
+instrument                  instrument_name          must be the channel's own, else the frame is refused
+ts                          timestamp (ms)           the venue's clock, µs UTC; refused outside 2010-2099
+recv_ts                     receive time (ns)        ours, µs UTC, rounded down
+family                      the name                 partition family, see `names.family`
+record                      -                        index of the frame in the input
 quotes (one row per ticker)
- bid_price bid_size         best_bid_price, _amount      amount 0 is the venue's "no bid": price, size and IV are null
- ask_price ask_size         best_ask_price, _amount      likewise; size in USD (inverse futures) or coin (the rest)
- bid_iv ask_iv mark_iv      same                         percent; 0 is the venue's "not computable": null
- delta gamma vega theta rho greeks                       as sent (USD, rounded to 5 decimals by the venue); options
- last_price                 same                         null if never traded
- mark_price index_price     same                         the venue's fair price; the index. Quotes are not atomic: IV
-                                                         and Greeks follow the mark about once a second
- underlying_price, _index   same                         forward used for the IV, and its name (a future, SYN.*, or
-                                                         the words index_price); options
- open_interest              same                         USD (inverse futures) or coin (the rest); none for spot
- funding_8h current_funding same                         perpetuals: realised over 8 h; momentary 8 h rate. Fractions
+ bid_price bid_size         best_bid_price, _amount  amount 0 is the venue's "no bid": nulls, also of the IV
+ ask_price ask_size         best_ask_price, _amount  likewise; size in USD (inverse futures) or coin (others)
+ bid_iv ask_iv mark_iv      same                     percent; 0 is the venue's "not computable": null
+ delta gamma vega theta rho greeks                   as sent: USD, rounded to 5 decimals; options
+ last_price                 same                     null if never traded
+ mark_price index_price     same                     the venue's fair price; the index. Quotes are not atomic:
+                                                     IV and Greeks follow the mark about once a second
+ underlying_price, _index   same                     forward used for the IV, and its name (a future, SYN.*
+                                                     or the words index_price); options
+ open_interest              same                     USD (inverse futures) or coin (the rest); none for spot
+ funding_8h current_funding same                     perpetuals: realised over 8 h; momentary. Fractions
 trades (one row per trade)
- trade_id combo_trade_id    same, number or text         text, digits as sent; block_rfq_id likewise
- trade_seq                  same                         counts without gap per instrument
- side                       direction                    of the taker: buy or sell
- size contracts             amount, contracts            USD (inverse futures) or coin (the rest); amount/contract size
- iv                         same                         percent; 0 is null; 500 is the venue's cap, kept
- tick_direction             same                         0 plus, 1 zero-plus, 2 minus, 3 zero-minus tick
- liquidation                same                         M, T, MT: maker, taker, both were liquidated
- starbase_*                 same                         engine's match id; its time, ns
+ trade_id combo_trade_id    same, number or text     text, digits as sent; block_rfq_id likewise
+ trade_seq                  same                     counts without gap per instrument
+ side                       direction                of the taker: buy or sell
+ size contracts             amount, contracts        USD (inverse futures) or coin (the rest); contracts
+ iv                         same                     percent; 0 is null; 500 is the venue's cap, kept
+ tick_direction             same                     0 plus, 1 zero-plus, 2 minus, 3 zero-minus tick
+ liquidation                same                     M, T, MT: maker, taker, both were liquidated
+ starbase_*                 same                     engine's match id; its time, ns
 book (one row per level of a message, bids first; one row of null side, action, price, size if it has none)
- type                       same                         snapshot restarts the book, change amends it
- change_id prev_change_id   same                         the book is whole while each prev_change_id is the last
-                                                         change_id; a change must have one
- level                      position in the message      from 0, counted through bids, then asks
- action price size          levels                       new, change, delete (whose size is 0)
+ type                       same                     snapshot restarts the book, change amends it
+ change_id prev_change_id   same                     the book is whole while each prev_change_id is the last
+                                                     change_id; a change must have one
+ level                      position in the message  from 0, counted through bids, then asks
+ action price size          levels                   new, change, delete (whose size is 0)
 
-A key that is absent and a JSON null are both null, where null is allowed; nothing else is ever filled in. A frame
-is taken whole or refused whole (`Reject`). Required are: of a ticker timestamp, instrument, both best prices and amounts,
-mark and index price; of a trade timestamp, instrument, id, sequence, price, amount, direction; of a book all but levels.
-Fields unknown to `wire.KNOWN` are kept out and counted: in every trades frame, and, because looking costs more
-than decoding, in one frame out of EXAMINE_EVERY for tickers and books, counted from the first of the call.
+A key that is absent and a JSON null are both null, where null is allowed; nothing else is ever filled in. A
+frame is taken whole or refused whole (`Reject`). Required are: of a ticker timestamp, instrument, both best
+prices and amounts, mark and index price; of a trade timestamp, instrument, id, sequence, price, amount and
+direction; of a book everything. Fields unknown to `wire.KNOWN` are kept out and counted: in every frame of
+trades, and, because looking costs more than decoding, in the first of every EXAMINE_EVERY tickers and books.
 """
 
 from __future__ import annotations
@@ -58,15 +58,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Raw
 from msgspec.structs import astuple
 
 from collectors.deribit import channels, columns, levels, wire
 from collectors.deribit.columns import Array, Instruments, Ints, numbers, words
 from lake.errors import InputError
 
-EXAMINE_EVERY: Final = {"ticker": 32, "book": 32, "trades": 1}
+EXAMINE_EVERY: Final = {"ticker": 64, "book": 64, "trades": 1}
 REASON_CHARS_MAX: Final = 300
-FRAMES_AT_ONCE: Final = 2048
+FRAMES_AT_ONCE: Final = 4096
 
 _USUAL_START: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 _ROUTES: Final = {_USUAL_START + kind[:4].encode(): kind for kind in channels.TABULATED}
@@ -108,8 +109,9 @@ def decode(
 ) -> Decoded:
     """Decode frames as they were received into columns.
 
-    frames, recv_ns (ns since the epoch) and connection run parallel; InputError if they do not. Which connection
-    brought a frame matters to continuity, not to its meaning: no column is made of it. Raises nothing for bad frames.
+    frames, recv_ns (ns since the epoch) and connection run parallel; InputError if they do not. Which
+    connection brought a frame matters to continuity, not to its meaning: no column is made of it. Bad frames
+    raise nothing: they are in `rejects`.
     """
     if not len(frames) == len(recv_ns) == len(connection):
         raise InputError(
@@ -159,7 +161,7 @@ class _Batch:
                 records[kind].append(record)
 
     def sort(self, record: int) -> str | None:
-        """The class of a frame to tabulate; None, after accounting for it, if there is nothing to tabulate."""
+        """The class of a frame to tabulate; None, after accounting for it, if it is not to be tabulated."""
         frame = self.frames[record]
         try:
             message = wire.envelope.decode(frame)
@@ -171,8 +173,9 @@ class _Batch:
                 if channel.kind == channels.CREATION:
                     self.creations.append(record)
             elif message.method != "heartbeat" and message.result is message.error:
-                raise InputError("neither reply, notification nor heartbeat")
-        except (*wire.DECODE_ERRORS, InputError) as error:
+                self.reject(record, "neither reply, notification nor heartbeat")
+                return None
+        except wire.DECODE_ERRORS as error:
             self.reject(record, error)
         else:
             self.control += 1
@@ -219,17 +222,19 @@ class _Batch:
 
     def examine(self, kind: str, frame: bytes) -> None:
         """Count the fields of a frame that nobody told us about."""
-        data = wire.notification.decode(frame).params.data
         try:
+            data = wire.notification.decode(frame).params.data
             for row in wire.rows_of_fields.decode(data) if kind == "trades" else [wire.fields.decode(data)]:
-                self.unknown.update(f"{kind}.{name}" for name in row.keys() - wire.KNOWN[kind])
+                self.count_unknown(kind, row)
                 if kind == "ticker" and "greeks" in row:
-                    greeks = wire.fields.decode(row["greeks"])
-                    self.unknown.update(
-                        f"ticker.greeks.{name}" for name in greeks.keys() - wire.KNOWN["ticker.greeks"]
-                    )
+                    self.count_unknown("ticker.greeks", wire.fields.decode(row["greeks"]))
         except wire.DECODE_ERRORS:
             self.unknown[f"{kind}.?"] += 1  # a name that is not text, in a part that decoding skips
+
+    def count_unknown(self, kind: str, row: dict[str, Raw]) -> None:
+        known = wire.KNOWN[kind]
+        if not row.keys() <= known:
+            self.unknown.update(f"{kind}.{name}" for name in row.keys() - known)
 
     def table(self, name: str, codes: npt.NDArray[np.int32], ts_ms: Ints, records: npt.NDArray[np.int32],
               payload: Sequence[Array]) -> pa.Table:  # fmt: skip
@@ -279,7 +284,9 @@ class _Batch:
         self.each("trades", slice(None), wire.trades_frame.decode, take)
         ts_ms = np.array([trade.timestamp for trade in taken], np.int64)
         numbered = np.array(codes, np.int32)
-        return self.table("trades", numbered, ts_ms, np.array(records, np.int32), _trade_columns(taken))
+        return self.table(
+            "trades", numbered, ts_ms, np.array(records, np.int32), columns.trade_payload(taken)
+        )
 
     def book(self) -> pa.Table:
         """Book messages, a row for every level."""
@@ -367,32 +374,3 @@ def _quote_columns(cells: dict[str, Any]) -> list[Array]:
         underlying if name == "underlying_index" else numbers(cells[sent.get(name, name)])
         for name in columns.QUOTE_PAYLOAD
     ]
-
-
-def _trade_columns(trades: Sequence[wire.Trade]) -> list[Array]:
-    iv = columns.floats([trade.iv for trade in trades])
-    iv[iv == 0] = np.nan
-    return [
-        pa.array([str(trade.trade_id) for trade in trades], pa.string()),
-        pa.array([trade.trade_seq for trade in trades], pa.int64()),
-        pa.array([trade.price for trade in trades], pa.float64()),
-        pa.array([trade.amount for trade in trades], pa.float64()),
-        words(np.array([trade.direction == "sell" for trade in trades], np.int8), ["buy", "sell"]),
-        numbers(iv),
-        numbers(columns.floats([trade.index_price for trade in trades])),
-        numbers(columns.floats([trade.mark_price for trade in trades])),
-        numbers(columns.floats([trade.contracts for trade in trades])),
-        pa.array([trade.tick_direction for trade in trades], pa.int8()),
-        pa.array([trade.liquidation for trade in trades], pa.string()),
-        pa.array([trade.block_trade_id for trade in trades], pa.string()),
-        pa.array([trade.block_trade_leg_count for trade in trades], pa.int16()),
-        pa.array([_text(trade.block_rfq_id) for trade in trades], pa.string()),
-        pa.array([trade.combo_id for trade in trades], pa.string()),
-        pa.array([_text(trade.combo_trade_id) for trade in trades], pa.string()),
-        pa.array([trade.starbase_match_id for trade in trades], pa.int64()),
-        pa.array([trade.starbase_timestamp for trade in trades], pa.int64()),
-    ]
-
-
-def _text(value: str | int | None) -> str | None:
-    return None if value is None else str(value)

@@ -1,4 +1,5 @@
-"""A second reading of Deribit's frames, to compare the real one with: plain dictionaries, exact decimals, no bulk."""
+"""A second reading of Deribit's frames, to compare the real one with: plain dictionaries, exact decimals,
+no bulk."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ import pyarrow as pa
 FRAMES = Path(__file__).with_name("frames.jsonl")
 GREEKS = ("delta", "gamma", "vega", "theta", "rho")
 SAME_IN_TRADES = (
-    "trade_seq price index_price mark_price contracts tick_direction liquidation block_trade_id "
-    "block_trade_leg_count combo_id starbase_match_id starbase_timestamp".split()
+    "trade_seq", "price", "index_price", "mark_price", "contracts", "tick_direction", "liquidation",
+    "block_trade_id", "block_trade_leg_count", "combo_id", "starbase_match_id", "starbase_timestamp",
 )  # fmt: skip
 Row = dict[str, Any]
 
@@ -28,7 +29,7 @@ def hand_made() -> list[tuple[str, bytes]]:
 
 
 def recorded(path: Path) -> list[bytes]:
-    """The frames of a recording: bare lines, lines behind a receive time, or wrapped in an object of notes."""
+    """The frames of a recording: bare lines, lines after a receive time, or inside an object of notes."""
     text = (
         subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
         if path.suffix == ".zst"
@@ -52,7 +53,8 @@ def recorded(path: Path) -> list[bytes]:
 
 
 def read(frames: list[bytes]) -> tuple[dict[str, list[Row]], Counter[str], int]:
-    """Rows per table, notifications that are not tabulated by class, and all frames that are not tabulated."""
+    """Rows per table, notifications that are not tabulated by class, and all frames that are not
+    tabulated."""
     tables: dict[str, list[Row]] = {"quotes": [], "trades": [], "book": []}
     other: Counter[str] = Counter()
     control = 0
@@ -108,7 +110,7 @@ def book(data: Row) -> list[Row]:
     row = lead(data) | {"type": data["type"], "change_id": data["change_id"]}
     row["prev_change_id"] = data.get("prev_change_id")
     level: Row = {"level": 0, "side": None, "action": None, "price": None, "size": None}
-    rows = []
+    rows: list[Row] = []
     for side in ("bid", "ask"):
         for action, price, size in data[side + "s"]:
             level = {"level": len(rows), "side": side, "action": action, "price": price, "size": size}

@@ -170,9 +170,9 @@ def test_fields_nobody_knows_are_kept_out_and_counted() -> None:
     assert [table.num_rows for table in result.tables.values()] == [1, 2, 3]
 
 
-def test_a_new_field_in_every_ticker_is_noticed_in_every_thirty_second() -> None:
+def test_a_new_field_in_every_ticker_is_noticed_in_every_sixty_fourth() -> None:
     ticker = TICKER.replace(b'"mark_price"', b'"new_price":1,"mark_price"')
-    assert decoded(*[ticker] * 65).unknown_fields == {"ticker.new_price": 3}
+    assert decoded(*[ticker] * 129).unknown_fields == {"ticker.new_price": 3}
 
 
 def test_levels_spelled_unusually_read_the_same() -> None:
@@ -184,7 +184,7 @@ def test_levels_spelled_unusually_read_the_same() -> None:
 
 
 def test_more_levels_than_a_position_can_count_are_refused() -> None:
-    head, tail = SNAPSHOT.split(b'"asks":')
+    head = SNAPSHOT.split(b'"asks":')[0]
     many = head + b'"asks":[' + b",".join([b'["new",1.0,1.0]'] * 40_000) + b"]}}}"
     result = decoded(many, SNAPSHOT)
     assert [(reject.record, "levels" in reject.reason) for reject in result.rejects] == [(0, True)]

@@ -108,6 +108,6 @@ def is_empty_list_of_trades(frame: bytes) -> bool:
     try:
         message = json.loads(frame.decode("utf-8", "replace"))
         params = message["params"]
-        return params["data"] == [] and params["channel"].split(".")[0] == "trades"
+        return bool(params["data"] == [] and params["channel"].split(".")[0] == "trades")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return False

@@ -118,7 +118,7 @@ def test_an_entry_that_does_not_fit_is_refused_alone_where_refusals_are_wanted()
     assert table["instrument"].to_pylist() == ["BTC-1JAN27"]
     assert [entry.index for entry in refused] == [0, 2]
     assert "kind" in refused[0].reason
-    with pytest.raises(SchemaDriftError, match="instrument 0 of the listing.*kind"):
+    with pytest.raises(SchemaDriftError, match=r"instrument 0 of the listing.*kind"):
         decode_instruments(body, SEEN_NS)
 
 
