@@ -38,6 +38,7 @@ class SimulatorProcess:
 
     def __init__(self, child: subprocess.Popen[bytes], port: int) -> None:
         self._child = child
+        self.pid = child.pid
         self.port = port
         self.ws_url = f"ws://127.0.0.1:{port}/ws/api/v2"
         self.rest_url = f"http://127.0.0.1:{port}/api/v2"

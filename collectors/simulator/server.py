@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import WSMsgType, web
@@ -31,6 +31,21 @@ SOCKET_METHODS: Final = (
 )
 GARBAGE: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERP'
 _ENTITY_LIMIT: Final = 16 << 20
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /control` takes.
+
+    `drop_all` cuts every connection; `garbage` sends `text` to everybody; `silence` discards every frame until
+    `speak`; `gap` swallows the next `count` changes of one book while its chain goes on; `state` moves an
+    instrument to another state; `flush_account` makes the account complete up to now; `stats` only reports.
+    """
+
+    action: Literal["drop_all", "garbage", "silence", "speak", "gap", "state", "flush_account", "stats"]
+    instrument: str = ""
+    count: int = 1
+    state: str = ""
+    text: str = GARBAGE
 
 
 class Simulator:
@@ -212,36 +227,33 @@ class Simulator:
     # -- control ---------------------------------------------------------------------------------
 
     async def _control(self, request: web.Request) -> web.Response:
-        """`{"action": …}`: drop_all, garbage, gap, silence, speak, state, flush_account, stats."""
         try:
-            order = msgspec.json.decode(await request.read())
-            result = self.control(**order)
-        except (msgspec.DecodeError, TypeError, InputError) as error:
+            result = self.control(msgspec.json.decode(await request.read(), type=Order))
+        except (msgspec.DecodeError, InputError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response(result)
 
-    def control(self, action: str, **details: Any) -> dict[str, Any]:
-        """Do one scripted fault, or report.
+    def control(self, order: Order) -> dict[str, Any]:
+        """Do one scripted fault, or only report.
 
         Raises:
-            InputError: no such action or instrument.
+            InputError: no such instrument, or not in a replay.
         """
-        if action == "drop_all":
-            self.hub.drop_all()
-        elif action == "garbage":
-            payload = str(details.get("text", GARBAGE)).encode()
-            self.hub.publish_bytes(tuple(self.hub.sessions.values()), None, payload, None, None)
-            self.hub.flush()
-        elif action in ("silence", "speak"):
-            self.hub.silent = action == "silence"
-        elif action == "gap":
-            self.feed.gap(str(details["instrument"]), int(details.get("count", 1)))
-        elif action == "state":
-            self.feed.set_state(str(details["instrument"]), str(details["state"]))
-        elif action == "flush_account" and self.account is not None:
-            self.account.flush()
-        elif action != "stats":
-            raise InputError(f"no control action {action!r}")
+        hub = self.hub
+        match order.action:
+            case "drop_all":
+                hub.drop_all()
+            case "garbage":
+                hub.publish_bytes(tuple(hub.sessions.values()), None, order.text.encode(), None, None)
+                hub.flush()
+            case "silence" | "speak":
+                hub.silent = order.action == "silence"
+            case "gap":
+                self.feed.gap(order.instrument, order.count)
+            case "state":
+                self.feed.set_state(order.instrument, order.state)
+            case "flush_account" if self.account is not None:
+                self.account.flush()
         return self.stats()
 
     def stats(self) -> dict[str, Any]:
