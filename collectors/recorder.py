@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from collectors.deribit.selection import ANY, decode_listings, select, shard, trade_channels
 from collectors.deribit.rest import RestClient
+from collectors.deribit.selection import ANY, decode_listings, select, shard, trade_channels
 from collectors.deribit.session import Session, Unrecorded
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
