@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lake.spool import RecoveryReport, SpoolWriter, recover, sealed_segments
+from lake.spool.files import RealFileSystem
 from lake.spool.format import BLOCK_HEADER_BYTES, SEGMENT_HEADER_BYTES, BlockEncoder, Columns, SegmentHeader
-from lake.spool.segment import take_apart
+from lake.spool.segment import SegmentFile, take_apart
 from tests.spool.helpers import PATIENT, WAIT_S, Row, rows_in, salvage, stream_rows, write_commits
 
 COMMITS = 4
@@ -119,6 +120,17 @@ def test_a_commit_of_several_blocks_torn_in_its_first_is_cut_whole(tmp_path: Pat
     assert not report.damaged
     assert [t.length for t in report.torn] == [len(torn) + len(third)]
     assert [row.payload for row in stream_rows(folder)] == [b"0"]
+
+
+def test_blocks_of_one_commit_claim_only_what_was_durable_before_it(tmp_path: Path) -> None:
+    segment = SegmentFile(RealFileSystem(), tmp_path, SegmentHeader("s@0a0b0c0d", 0, 7, 5), 1)
+    one = Columns(np.array([1]), np.array([0], np.uint16), np.array([0], np.uint8), [b"x"])
+    segment.commit([one, one])
+    segment.commit([one, one, one])
+    segment.close()
+    headers = [block.header for block in take_apart(segment.path).blocks]
+    assert [header.first_offset for header in headers] == [7, 8, 9, 10, 11]
+    assert [header.durable_offset for header in headers] == [7, 7, 9, 9, 9]
 
 
 def test_the_next_writer_goes_on_where_the_last_one_was_killed(killed: Path, tmp_path: Path) -> None:
