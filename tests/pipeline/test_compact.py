@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -84,7 +85,7 @@ def test_small_memory_gives_the_same_rows_in_several_files(ingested: Root) -> No
     files = [file for file in table.files() if file.partition and file.partition.family == "btc_option"]
     assert len(files) > 1
     spans = sorted((file.minimum["instrument"], file.maximum["instrument"]) for file in files)
-    assert all(left[1] < right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
     assert compact(ingested, CompactSettings(rows_in_memory=500), now=TOMORROW).rewritten == []
     kit.assert_sound(ingested)
 
