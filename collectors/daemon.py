@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 from collectors.deribit.session import Unrecorded
 from collectors.recorder import Recorder, RecordingSummary
@@ -22,16 +23,20 @@ def record(
     *,
     stream: str,
     seconds: float | None = None,
+    on_durable: Callable[[int], None] | None = None,
 ) -> RecordingSummary:
     """Record the venue into spool stream `stream` until SIGTERM or SIGINT, or for `seconds`.
 
     The interval since the stream's last life becomes a gap: "stopped" after a clean stop, else "crashed".
+    `on_durable` is told every new durable offset, in the spool's own thread.
 
     Raises:
         BusyError: another process records this stream.
         VenueUnavailableError, VenueRefusedError: see `Recorder.run`.
     """
-    with SpoolWriter(root.stream(stream), spool_settings, quarantine=root.quarantine / "spool") as spool:
+    quarantine = root.quarantine / "spool"
+    folder = root.stream(stream)
+    with SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool:
         recorder = Recorder(settings, spool, name=stream, unrecorded=_unrecorded(spool.previous))
         return asyncio.run(_run(recorder, seconds))
 

@@ -17,6 +17,7 @@ import base64
 import itertools
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -320,15 +321,20 @@ def follow(
     spool_settings: SpoolSettings | None = None,
     *,
     streams: Sequence[str] | None = None,
+    leash: int | None = None,
 ) -> IngestReport:
     """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
 
-    A round that fails is told in the log and tried again in the next: the spool keeps what is not ingested.
+    `leash` is a file descriptor whose end stops it too: that of a pipe which the parent process holds, so that
+    even a parent that is killed leaves nobody behind. A round that fails is told in the log and tried again in
+    the next: the spool keeps what is not ingested.
     """
     settings = settings or IngestSettings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if leash is not None:
+        threading.Thread(target=_wait_for_end, args=(leash, stop), name="leash", daemon=True).start()
     total = IngestReport()
     while True:
         last = stop.wait(settings.follow_seconds)
@@ -340,3 +346,9 @@ def follow(
             log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
         if last:
             return total
+
+
+def _wait_for_end(leash: int, stop: threading.Event) -> None:
+    while os.read(leash, 4096):
+        pass
+    stop.set()
