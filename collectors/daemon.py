@@ -6,14 +6,11 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from collectors.deribit.session import Unrecorded
+from collectors.aftermath import unrecorded
 from collectors.recorder import Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.root import Root
-from lake.spool import PreviousLife, SpoolSettings, SpoolWriter
-
-CAUSE_STOPPED = "stopped"
-CAUSE_CRASHED = "crashed"
+from lake.spool import SpoolSettings, SpoolWriter
 
 
 def record(
@@ -37,7 +34,7 @@ def record(
     quarantine = root.quarantine / "spool"
     folder = root.stream(stream)
     with SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool:
-        recorder = Recorder(settings, spool, name=stream, unrecorded=_unrecorded(spool.previous))
+        recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
         return asyncio.run(_run(recorder, seconds))
 
 
@@ -47,8 +44,3 @@ async def _run(recorder: Recorder, seconds: float | None) -> RecordingSummary:
         loop.add_signal_handler(number, recorder.stop)
     return await recorder.run(seconds)
 
-
-def _unrecorded(previous: PreviousLife | None) -> Unrecorded | None:
-    if previous is None:
-        return None
-    return Unrecorded(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)

@@ -16,6 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from tests.conftest import REPOSITORY
 
 ROUNDS: Final = max(1, int(os.environ.get("LAKE_TEST_ROUNDS", "1")))
 """Read at import: no test sees a variable of ours in its environment."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 STREAM: Final = "deribit"
 SPOOL: Final = {"segment_bytes": 60_000, "commit_interval_ms": 10.0}
 """Small segments and quick commits, so that a short life passes every step."""
@@ -151,3 +153,8 @@ def is_notification(frame: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(message, dict) and message.get("method") == "subscription"
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since the epoch, exactly."""
+    return (time - EPOCH) // timedelta(microseconds=1)
