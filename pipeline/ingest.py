@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 
 from lake.crashpoints import reach
 from lake.delta import Table
-from lake.durable import make_dirs, replace_file
+from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
 from lake.parquet import sort_rows
@@ -116,6 +116,7 @@ def ingest(
     tail of a stream whose writer is gone is healed first, so that its last records come along.
 
     Raises:
+        DiskFullError: no space is left; what was committed stays, the rest waits in the spool.
         CommitUnknownError: a commit may have landed; the next run looks and goes on from there.
         CorruptionError: a table's log is damaged further back than its tail.
     """
@@ -123,7 +124,10 @@ def ingest(
     report = IngestReport()
     for name in streams if streams is not None else root.streams():
         try:
-            with exclusive(root.locks / f"ingest-{name}.lock", f"ingesting stream {name}"):
+            with (
+                disk_full_told(f"ingesting stream {name}"),
+                exclusive(root.locks / f"ingest-{name}.lock", f"ingesting stream {name}"),
+            ):
                 _ingest_stream(root, name, settings, spool_settings or SpoolSettings(), report, on_commit)
         except BusyError:
             report.busy_streams.append(name)
