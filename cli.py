@@ -345,8 +345,8 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
     this: _Context = context.obj
     report = verify_lake(this.root())
     _show(report.as_rows(), title="verified", as_json=as_json)
-    for problem in report.problems:
-        typer.echo(f"lake: {problem}", err=True)
+    for line in (*report.notes, *report.problems):
+        typer.echo(f"lake: {line}", err=True)
     if report.problems:
         raise typer.Exit(1)
 

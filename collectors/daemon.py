@@ -43,4 +43,3 @@ async def _run(recorder: Recorder, seconds: float | None) -> RecordingSummary:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, recorder.stop)
     return await recorder.run(seconds)
-

@@ -1,7 +1,8 @@
 """Proof: what the Delta logs claim is on the disk, byte for byte what was written, once, and all of it.
 
-Five claims are re-derived from the files and never taken on trust:
+Six claims are re-derived from the files and never taken on trust:
 
+0. every table's log is whole;
 1. every file of the log exists, has its recorded size, and can be read to the end;
 2. it has the rows, and the content hash, that its name in the log was given when it was written;
 3. no natural key occurs twice in what compaction has finished;
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lake import delta_log
 from lake.content import content_hash
 from lake.datafile import DataFile
 from lake.delta import Table
@@ -29,6 +31,7 @@ from lake.errors import LakeError
 from lake.parquet import drop_duplicates
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
+from quality.spool import losses
 
 CONSERVED_TABLES: Final = ("quotes", "trades", "book")
 HASH_MODULUS: Final = 1 << 64
@@ -54,6 +57,8 @@ class VerifyReport:
     tables: list[TableProof] = field(default_factory=list)
     streams: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Losses that are known and on record: no fault of the proof."""
 
     def as_rows(self) -> list[dict[str, Any]]:
         """One row per table and per stream, for display."""
@@ -89,6 +94,8 @@ def verify(root: Root) -> VerifyReport:
     report = VerifyReport()
     tables: dict[str, Table] = {}
     for name, spec in TABLES.items():
+        if delta_log.exists(root.table(name)):
+            report.problems += delta_log.log_damage(root.table(name))
         try:
             tables[name] = Table.open(root, spec, create=False)
         except LakeError as error:
@@ -96,9 +103,18 @@ def verify(root: Root) -> VerifyReport:
             continue
         _verify_table(tables[name], spec, report)
     if "coverage" in tables:
-        ledger = tables["coverage"].read()
+        try:
+            ledger = tables["coverage"].read()
+        except LakeError as error:
+            report.problems.append(f"table coverage: {error}")
+            return report
         _verify_streams(ledger, tables, report)
         _verify_conservation(ledger, report)
+    for loss in losses(root, report.streams):
+        if loss.told:
+            report.notes.append(f"{loss.text}; on record in gaps")
+        else:
+            report.problems.append(f"{loss.text}; run `lake ingest`, which puts the gap on record")
     return report
 
 

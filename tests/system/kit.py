@@ -49,7 +49,11 @@ class Forge:
         self._log = log
 
     def run(
-        self, request: dict[str, Any], *, kill_after_s: float | None = None, on_start: Callable[[], None] | None = None
+        self,
+        request: dict[str, Any],
+        *,
+        kill_after_s: float | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> Life:
         """Run a child to its end, or SIGKILL it so long after its start."""
         assert self._process.stdin is not None
@@ -128,7 +132,13 @@ def records(root: Root) -> list[Record]:
         for item in read_segment(segment.path):
             assert isinstance(item, Batch)
             assert item.first_offset == len(found), "offsets have a hole or repeat"
-            columns = zip(item.recv_ns.tolist(), item.connection.tolist(), item.kind.tolist(), item.payloads, strict=True)
+            columns = zip(
+                item.recv_ns.tolist(),
+                item.connection.tolist(),
+                item.kind.tolist(),
+                item.payloads,
+                strict=True,
+            )
             found += [Record(len(found) + i, *row) for i, row in enumerate(columns)]
     return found
 

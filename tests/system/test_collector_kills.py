@@ -53,7 +53,9 @@ class Bench:
     folder: Path
     account: Path
 
-    def live(self, *, seconds: float = 20.0, kill_after_s: float | None = None, crash_at: str | None = None) -> Life:
+    def live(
+        self, *, seconds: float = 20.0, kill_after_s: float | None = None, crash_at: str | None = None
+    ) -> Life:
         order = {
             "root": str(self.folder),
             "ws_url": self.venue.ws_url,
@@ -79,7 +81,9 @@ def test_killed_at_random_moments(bench: Bench) -> None:
     lives.append(bench.live(seconds=0.7))
     assert lives[-1].status == 0, bench.forge.said()
     root = check(bench, lives)
-    assert len(frames_by_life(kit.records(root))) > RANDOM_KILLS // 2, "most lives were too short to mean anything"
+    assert len(frames_by_life(kit.records(root))) > RANDOM_KILLS // 2, (
+        "most lives were too short to mean anything"
+    )
 
 
 def test_killed_at_every_step_of_the_spool(bench: Bench) -> None:
@@ -168,4 +172,3 @@ def gaps_by_second_opinion(found: list[Record]) -> list[tuple[int, int, str]]:
                 gaps.append((since // 1000, -(-record.recv_ns // 1000), "crashed"))
         last = record
     return gaps
-

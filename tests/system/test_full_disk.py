@@ -84,7 +84,10 @@ def test_recorder_waits_says_so_and_goes_on(disk: Path, tmp_path: Path, drops: b
     lake, account, log = disk / "lake", tmp_path / "account.jsonl", tmp_path / "log"
     memory = {"LAKE_SPOOL_PENDING_BYTES_MAX": "200000"} if drops else {}
     open_root(lake, create=True)
-    with start(SimulatorSettings(instruments=40, rate=1200.0, account=account)) as venue, log.open("wb") as out:
+    with (
+        start(SimulatorSettings(instruments=40, rate=1200.0, account=account)) as venue,
+        log.open("wb") as out,
+    ):
         arguments = ("collect", "--no-ingest", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url)
         collector = lake_command("--root", str(lake), *arguments, LAKE_SPOOL_SEGMENT_BYTES="100000", **memory)
         with collector:

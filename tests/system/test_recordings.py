@@ -70,7 +70,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Colle
 
 def collect(folder: Path, recording: Sequence[Path]) -> Root:
     """`lake collect` until the replay is through; what is on its way then must still be recorded."""
-    replay = SimulatorSettings(replay=tuple(recording), replay_speed=0, replay_everything=True, replay_grace_s=0.3)
+    replay = SimulatorSettings(
+        replay=tuple(recording), replay_speed=0, replay_everything=True, replay_grace_s=0.3
+    )
     with start(replay) as venue:
         arguments = ("collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url)
         collector = lake_command("--root", str(folder), *arguments)
@@ -159,12 +161,16 @@ def plainly(value: object) -> object:
 
 def test_peculiar_values_are_there(collected: Collected) -> None:
     """The recordings hold what is hard, so that agreement on them means something."""
-    quotes, book = read_table(collected.root, "quotes").to_pylist(), read_table(collected.root, "book").to_pylist()
+    quotes, book = (
+        read_table(collected.root, "quotes").to_pylist(),
+        read_table(collected.root, "book").to_pylist(),
+    )
     assert any((row["bid_price"] is None) != (row["ask_price"] is None) for row in quotes), "one side only"
     assert any(row["mark_iv"] is None for row in quotes)
-    assert not any(row[column] == 0 for row in quotes for column in ("bid_size", "ask_size", "bid_iv", "ask_iv"))
+    assert not any(
+        row[column] == 0 for row in quotes for column in ("bid_size", "ask_size", "bid_iv", "ask_iv")
+    )
     assert any(row["level"] == 0 and row["price"] is None for row in book), "an empty book"
     assert max(row["change_id"] for row in book) > 1 << 32
     tickers = [frame for frame in collected.sent if b'"ticker.' in frame]
     assert any(b'"settlement_price"' not in frame for frame in tickers)
-

@@ -73,7 +73,9 @@ def assert_all_ingested(root: Root) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_flushes_ingests_and_says_so(tmp_path: Path, venue: SimulatorProcess, number: int) -> None:
+def test_told_to_stop_it_flushes_ingests_and_says_so(
+    tmp_path: Path, venue: SimulatorProcess, number: int
+) -> None:
     with collector(tmp_path / "lake", venue) as process:
         ingester = child_of(process)
         process.send_signal(number)
@@ -89,7 +91,9 @@ def test_told_to_stop_it_flushes_ingests_and_says_so(tmp_path: Path, venue: Simu
     assert len(read_table(root, "gaps")) == 0
 
 
-def test_ingester_ends_with_a_recorder_that_is_killed_after_a_last_round(tmp_path: Path, venue: SimulatorProcess) -> None:
+def test_ingester_ends_with_a_recorder_that_is_killed_after_a_last_round(
+    tmp_path: Path, venue: SimulatorProcess
+) -> None:
     with collector(tmp_path / "lake", venue) as process:
         ingester = child_of(process)
         os.kill(process.pid, signal.SIGKILL)
@@ -98,7 +102,9 @@ def test_ingester_ends_with_a_recorder_that_is_killed_after_a_last_round(tmp_pat
     assert_all_ingested(open_root(tmp_path / "lake"))
 
 
-def test_recording_goes_on_without_its_ingester_and_says_so_at_the_end(tmp_path: Path, venue: SimulatorProcess) -> None:
+def test_recording_goes_on_without_its_ingester_and_says_so_at_the_end(
+    tmp_path: Path, venue: SimulatorProcess
+) -> None:
     with collector(tmp_path / "lake", venue) as process:
         os.kill(child_of(process), signal.SIGKILL)
         before = venue.control("stats")["sent"]
