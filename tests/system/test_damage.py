@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from lake.delta import Table
 from lake.delta_log import commit_path, commit_versions, log_folder
 from lake.root import Root
@@ -21,9 +23,7 @@ from tests.pipeline.kit import (
     assert_sound,
     copy_of,
     expected,
-    finish,
     held,
-    lake_command,
     read_table,
     record_market,
 )
@@ -60,7 +60,7 @@ def ingested(market: Root, tmp_path_factory: pytest.TempPathFactory) -> Root:
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_segment(market: Root, tmp_path: Path, harm: str) -> None:
+def test_segment(market: Root, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture) -> None:
     root = copy_of(market, tmp_path / "lake")
     whole = expected(root)
     segments = sealed_segments(root.stream(STREAM))
@@ -68,9 +68,9 @@ def test_segment(market: Root, tmp_path: Path, harm: str) -> None:
     named = segments[2].path if harm == "deleted" else segments[1].path
     [told] = [problem for problem in verify(root).problems if str(named) in problem]
     assert "run `lake ingest`" in told
-    code, output = finish(lake_command("--root", str(root.path), "ingest"))
+    code, output = lake(root, "ingest")
     assert code == 0, output
-    assert named.name in output or harm == "deleted"
+    assert any(named.name in told or harm == "deleted" for told in caplog.messages)
     gaps = read_table(root, "gaps").to_pylist()
     lost = sum(gap["records_lost"] for gap in gaps)
     assert 0 < lost <= segments[1].end_offset - segments[1].first_offset
@@ -91,23 +91,27 @@ def test_table_file(ingested: Root, tmp_path: Path, harm: str) -> None:
     problems = verify(root).problems
     assert problems
     assert all(victim.path in problem for problem in problems), problems
-    code, output = finish(lake_command("--root", str(root.path), "verify"))
+    code, output = lake(root, "verify")
     assert code == 1
     assert victim.path in output
     assert_stopped_in_one_line(root, "compact", "--date", TODAY)
     assert victim in Table.open(root, TABLES["quotes"]).files(), "what is damaged is never replaced"
     origins = {file.origin for file in Table.open(root, TABLES["book"]).files()}
     assert origins == {"c"}, "the other partitions have been compacted all the same"
-    assert finish(lake_command("--root", str(root.path), "ingest"))[0] == 0
+    assert lake(root, "ingest")[0] == 0
 
 
-def assert_stopped_in_one_line(root: Root, *verb: str) -> str:
-    code, output = finish(lake_command("--root", str(root.path), *verb))
+def lake(root: Root, *verb: str) -> tuple[int, str]:
+    """Run a verb in this process: exit code and everything it said. An exception that escapes is raised."""
+    result = CliRunner().invoke(app, ["--root", str(root.path), *verb], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def assert_stopped_in_one_line(root: Root, *verb: str) -> None:
+    code, output = lake(root, *verb)
     assert code == 1, output
-    assert "Traceback" not in output
     assert output.startswith("lake: ")
     assert output.count("\n") == 1, output
-    return output
 
 
 def test_random_bits_of_table_files_never_go_unnoticed(ingested: Root, tmp_path: Path) -> None:
@@ -131,25 +135,25 @@ def test_random_bits_of_table_files_never_go_unnoticed(ingested: Root, tmp_path:
 
 @pytest.mark.parametrize("name", ["quotes", "gaps", "coverage"])
 @pytest.mark.parametrize("harm", ["emptied", "truncated"])
-def test_newest_commit_of_a_log(ingested: Root, tmp_path: Path, name: str, harm: str) -> None:
+def test_newest_commit_of_a_log(
+    ingested: Root, tmp_path: Path, name: str, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
     root = copy_of(ingested, tmp_path / "lake")
     wanted = held(root)
     log = log_folder(root.table(name))
     newest = commit_path(log, commit_versions(log)[-1])
     newest.write_bytes(b"" if harm == "emptied" else newest.read_bytes()[:-40])
-    code, output = finish(lake_command("--root", str(root.path), "verify"))
+    code, output = lake(root, "verify")
     assert code == 1
     assert f"{newest}: torn commit" in output
-    assert "Traceback" not in output
-    code, output = finish(lake_command("--root", str(root.path), "ingest"))
+    code, output = lake(root, "ingest")
     assert code == 0, output
-    assert "moved to" in output
-    assert newest.name in output
+    assert any("moved to" in told and str(newest) in told for told in caplog.messages)
     assert held(root) == wanted, "what the torn commit had added was added again from the spool"
     assert_sound(root)
 
 
-def test_newest_checkpoint_of_a_log(market: Root, tmp_path: Path) -> None:
+def test_newest_checkpoint_of_a_log(market: Root, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = copy_of(market, tmp_path / "lake")
     ingest(root)
     wanted = held(root)
@@ -157,12 +161,12 @@ def test_newest_checkpoint_of_a_log(market: Root, tmp_path: Path) -> None:
     while not (checkpoints := sorted(log_folder(table.folder).glob("*.checkpoint.parquet"))):
         table.append(read_nothing(), app="nobody", version=table.version + 1, origin="i.nobody.1")
     cut_short(checkpoints[-1])
-    code, output = finish(lake_command("--root", str(root.path), "verify"))
+    code, output = lake(root, "verify")
     assert code == 1
     assert f"{checkpoints[-1]}: unreadable checkpoint" in output
-    code, output = finish(lake_command("--root", str(root.path), "ingest"))
+    code, output = lake(root, "ingest")
     assert code == 0, output
-    assert checkpoints[-1].name in output
+    assert any("moved to" in told and str(checkpoints[-1]) in told for told in caplog.messages)
     assert held(root) == wanted
     assert_sound(root)
 
