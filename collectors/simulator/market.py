@@ -11,12 +11,16 @@ from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
+import msgspec
+
 from collectors.simulator import frames
 from collectors.simulator.activity import MAX_EVENT_CHANCE, activity, first_chance
 from collectors.simulator.book import order_units
-from collectors.simulator.chain import Spec
+from collectors.simulator.chain import Spec, instrument_json
 from collectors.simulator.instrument import Instrument, Trade
-from collectors.simulator.prices import Index, Indices, Smile, make_smile, years_left
+from collectors.simulator.prices import Indices, Smile, make_smile, years_left
+from collectors.simulator.slow import publish_slow
+from lake.errors import InputError
 
 STEP_MS: Final = 10
 SLOTS: Final = 10
@@ -283,25 +287,47 @@ class Market:
         for smile in self.smiles.values():
             smile.second(self.rng)
         self._expire()
-        self._publish_slow()
+        publish_slow(self)
 
     def _expire(self) -> None:
         gone = [item for item in self.instruments.values() if item.spec.expiry_ms <= self.now_ms]
+        if gone:
+            self.retire(gone)
+
+    def retire(self, gone: Sequence[Instrument]) -> None:
+        """End the life of instruments: they fall silent and move to the expired list."""
         for item in gone:
             del self.instruments[item.spec.name]
             self.expired[item.spec.name] = item
             self.set_state(item, "inactive")
-        if gone:
-            self._regroup()
+        self._regroup()
+
+    def add(self, spec: Spec) -> Instrument:
+        """List a new instrument: marks and a book, no trade and no settlement price yet."""
+        if spec.index not in self.indices.all:
+            raise InputError(f"{spec.name}: this market has no index {spec.index}")
+        item = self._list(spec)
+        self._name_underlyings()
+        self._activity[spec.name] = min(self._activity.values())
+        item.remark(self.now_ms)
+        self._seed_book(item)
+        item.remark(self.now_ms)
+        self._regroup()
+        created = msgspec.json.encode(instrument_json(spec, self.now_ms)).decode()
+        self._publish_listing(item, "creation", created)
+        self.set_state(item, "open")
+        return item
 
     def set_state(self, item: Instrument, state: str) -> None:
         """Move an instrument to another life-cycle state and tell `instrument.state` about it."""
         item.state = state
         item.rebuild_stats()
-        data = frames.instrument_state(item.spec.name, self.now_ms, state)
+        self._publish_listing(item, "state", frames.instrument_state(item.spec.name, self.now_ms, state))
+
+    def _publish_listing(self, item: Instrument, what: str, data: str) -> None:
         for kind in (item.spec.kind, "any"):
             for currency in (item.spec.currency, "any"):
-                channel = f"instrument.state.{kind}.{currency}"
+                channel = f"instrument.{what}.{kind}.{currency}"
                 if channel in self.outlet.listened:
                     self.outlet.publish(channel, data, self.now_ms, None)
 
@@ -340,55 +366,3 @@ class Market:
             data = "[" + ",".join([trade.text for trade in fresh]) + "]"
             self.outlet.publish(channel, data, [fresh[0].trade_id, fresh[-1].trade_id], None)
         self._pending.clear()
-
-    def _publish_slow(self) -> None:
-        """Channels that speak once a second."""
-        now, listened, publish = self.now_ms, self.outlet.listened, self.outlet.publish
-        for index in self.indices.all.values():
-            for channel in (f"deribit_price_index.{index.name}", f"deribit_volatility_index.{index.name}"):
-                if channel in listened:
-                    publish(channel, self._slow_data(channel, index), now, None)
-            channel = f"markprice.options.{index.name}"
-            if channel in listened:
-                publish(channel, self.mark_rows(index), now, None)
-        if "platform_state" in listened:
-            names = list(self.indices.all)
-            publish("platform_state", frames.platform_state(names[self.steps // 100 % len(names)]), now, None)
-
-    def _slow_data(self, channel: str, index: Index) -> str:
-        if channel.startswith("deribit_price_index."):
-            return frames.price_index(index.name, self.now_ms, index.price)
-        return frames.volatility_index(index.name, self.now_ms, round(index.volatility, 4))
-
-    def mark_rows(self, index: Index) -> str:
-        """`markprice.options`: one row per option of an index."""
-        rows = [
-            item.mark_row(self.now_ms)
-            for item in self.instruments.values()
-            if item.index is index and item.smile is not None
-        ]
-        return "[" + ",".join(rows) + "]"
-
-    def first_frame(self, channel: str) -> tuple[str, object] | None:
-        """`data` and sequence id sent right after a channel was subscribed; None where nothing is."""
-        now, parts = self.now_ms, channel.split(".")
-        if parts[0] == "markprice":
-            return self.mark_rows(self.indices.all[parts[2]]), now
-        if parts[0].startswith("deribit_"):
-            return self._slow_data(channel, self.indices.all[parts[1]]), now
-        if parts[0] == "platform_state":
-            return frames.platform_state(next(iter(self.indices.all))), now
-        item = self.instruments.get(parts[1]) if len(parts) > 1 else None
-        if item is None:
-            return None
-        if parts[0] == "ticker":
-            return item.ticker_data(now), now
-        if parts[0] == "quote":
-            return item.quote_data(now), now
-        if parts[0] == "perpetual":
-            return item.perpetual_data(now), now
-        if channel == item.channel_book:
-            return item.snapshot_data(now), item.book.change_id
-        if parts[0] == "book":
-            return item.grouped_data(now, int(parts[3])), item.book.change_id
-        return None

@@ -206,8 +206,8 @@ def test_a_deep_bid_has_no_implied_volatility() -> None:
 
 @pytest.mark.parametrize("rate", [60.0, 500.0, 3_000.0])
 def test_the_frame_rate_is_kept(rate: float) -> None:
-    market, _ = make_market(instruments=150, rate=rate)
-    market.outlet.listened = ()  # type: ignore[misc, attr-defined]
+    market, tape = make_market(instruments=150, rate=rate)
+    tape.listened = ()
     for _ in range(1_500):
         market.step()
     made = market.frames / (market.steps / 100) * market.speed

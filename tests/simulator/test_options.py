@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collectors.simulator.chain import parse_name
 from collectors.simulator.options import YEAR_MS, greeks, implied_vol, price_usd
 from lake.errors import InputError
-
-from collectors.simulator.chain import parse_name
 
 CASES = [
     (84_222.23, 76_000.0, 0.235, 0.3825, 1),
