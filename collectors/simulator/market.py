@@ -27,6 +27,7 @@ SLOTS: Final = 10
 ROUNDS_PER_SECOND: Final = 10
 FRAMES_PER_INSTRUMENT_S: Final = 6.0  # denser than this and the clock runs faster instead
 TICKER_SHARE: Final = 0.5  # of the frame rate that quiet tickers may use
+TIGHT_CHANCE: Final = 0.7  # that a maker of futures closes the spread after a move
 HISTORY_MS: Final = 6 * 3_600_000
 TRADES_PER_CURRENCY: Final = 50_000
 _FIRST_CHANGE_ID: Final = 118_850_965_713
@@ -76,6 +77,7 @@ class Market:
         self.expired: dict[str, Instrument] = {}
         self.trades: dict[str, deque[Trade]] = {}
         self._pending: dict[str, list[Trade]] = {}
+        self._positions: dict[str, int] = {}
         self._groups: list[list[tuple[Instrument, float, int]]] = []
         self._chance = 1.0
         self._frames_at_second = 0
@@ -97,6 +99,7 @@ class Market:
                 self.smiles[key] = make_smile(years_left(spec.expiry_ms, self.now_ms), self.rng)
             smile = self.smiles[key]
         found = self.instruments[spec.name] = Instrument(spec, index, smile, self.rng)
+        self._positions[spec.name] = len(self._positions)  # for good: a listing keeps its slot
         return found
 
     def _name_underlyings(self) -> None:
@@ -147,7 +150,8 @@ class Market:
         period = max(ROUNDS_PER_SECOND, round(len(items) * ROUNDS_PER_SECOND / quiet))
         self._mark_rounds = period
         self._groups = [[] for _ in range(SLOTS)]
-        for position, item in enumerate(items):
+        for item in items:
+            position = self._positions[item.spec.name]
             group = self._groups[position % SLOTS]
             group.append((item, self._activity[item.spec.name], position // SLOTS * 7 % period))
         tickers = len(items) * ROUNDS_PER_SECOND / period
@@ -212,6 +216,10 @@ class Market:
         ceiling, floor = item.bounds
         book.retreat(ceiling, floor)
         target = item.depth_target
+        if not option:
+            for side, tick in enumerate(item.bounds):
+                if tick >= 1 and rng.random() < TIGHT_CHANCE and not book.amount(side, tick):
+                    book.set(side, tick, order_units(rng))
         if target != (0, 0):
             for _ in range(1 if option else rng.randint(1, 4)):
                 book.churn(rng, ceiling, floor, target)

@@ -240,6 +240,10 @@ def test_expired_options_fall_silent_and_say_so() -> None:
     spoke = {d["instrument_name"] for _, d in tape.data("ticker.") if d["timestamp"] > eight + 1_000}
     assert spoke
     assert not spoke & gone
+    times: dict[str, list[int]] = defaultdict(list)
+    for channel, data in tape.data("ticker."):
+        times[channel].append(data["timestamp"])
+    assert all(b - a >= 100 for found in times.values() for a, b in itertools.pairwise(found))
 
 
 def test_a_gap_skips_frames_but_not_the_chain() -> None:
