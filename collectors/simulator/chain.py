@@ -72,6 +72,7 @@ class Spec:
 
     @property
     def perpetual(self) -> bool:
+        """Whether it never expires."""
         return self.period == "perpetual"
 
     @property
