@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import CommitProperties
 from deltalake import exceptions as delta_exceptions
 
 from lake import delta_commit, delta_log
@@ -81,35 +82,20 @@ def test_a_table_killed_while_made_or_checkpointed_goes_on(root: Root, step: str
 def test_two_ingesters_and_a_compactor_at_once_lose_and_repeat_nothing(root: Root) -> None:
     append(Table.open(root, TRADES), 0, 1)
     ingest = "t = Table.open(root, TRADES)\nfor n in range({0}, {0} + 30): append(t, n, n + 1, app='s@{0}')"
-    rewrite = (
-        "from lake.errors import CommitFailedError\nt = Table.open(root, TRADES)\n"
-        "for _ in range(15):\n    files = t.files()\n    rows = {f.path: f for f in files}\n    compact_some(t, files)"
-    )
-    helper = (
-        "import pyarrow.parquet as pq, pyarrow as pa\n"
-        "def compact_some(t, files):\n"
-        "    rows = pa.concat_tables([pq.read_table(t.folder / f.path, partitioning=None).cast(t.spec.arrow_schema)"
-        " for f in files])\n"
-        "    t.replace(files, [t.stage(files[0].partition, rows, origin='c')])\n"
-    )
-    processes = [
-        start(root, ingest.format(1000)),
-        start(root, ingest.format(2000)),
-        start(root, helper + rewrite),
-    ]
+    rewrite = "t = Table.open(root, TRADES)\nfor _ in range(15): compact(t)"
+    processes = [start(root, ingest.format(1000)), start(root, ingest.format(2000)), start(root, rewrite)]
     for process in processes:
         _, errors = process.communicate(timeout=90)
         assert process.returncode == 0, errors
     assert ids(Table.open(root, TRADES)) == [0, *range(1000, 1030), *range(2000, 2030)]
 
 
-@pytest.mark.parametrize("rivals", [2])
-def test_two_rewriters_of_the_same_files_never_double_them(root: Root, rivals: int) -> None:
+def test_two_rewriters_of_the_same_files_never_double_them(root: Root) -> None:
     table = Table.open(root, TRADES)
     for number in range(6):
         append(table, number, number + 1, app=f"s@{number}")
     files = table.files()
-    others = [Table.open(root, TRADES) for _ in range(rivals)]
+    others = [Table.open(root, TRADES) for _ in range(2)]
     staged = [o.stage(files[0].partition, o.read(), origin=f"c{i}") for i, o in enumerate(others)]
     outcomes = []
     for other, file in zip(others, staged, strict=True):
@@ -176,13 +162,14 @@ def test_an_outcome_that_cannot_be_known_keeps_the_files(root: Root, monkeypatch
 
 def test_a_rival_that_commits_first_is_waited_out(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     table, rival = Table.open(root, TRADES), Table.open(root, TRADES)
-    send, calls = delta_commit.DeltaHandle._send, []
+    send = delta_commit.DeltaHandle._send
+    calls: list[int] = []
 
     def racing(self: Any, actions: Any, properties: Any) -> None:
         if not calls:
             calls.append(1)
             rival._delta.refresh()
-            send(rival._delta, [], delta_commit.CommitProperties({}, 0, None))
+            send(rival._delta, [], CommitProperties({}, 0, None))
         send(self, actions, properties)
 
     monkeypatch.setattr(delta_commit.DeltaHandle, "_send", racing)

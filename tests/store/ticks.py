@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lake.crashpoints import ENVIRONMENT_NAME
 from lake.delta import Table
@@ -49,15 +50,16 @@ def append(table: Table, first: int, stop: int, app: str = "deribit@1") -> bool:
 
 
 def compact(table: Table) -> None:
-    """Put one file in the place of all."""
+    """Put one file in the place of all that are there now."""
     files = table.files()
-    staged = table.stage(files[0].partition, table.read(), origin="c")
-    table.replace(files, [staged])
+    pieces = [pq.read_table(table.folder / file.path, partitioning=None) for file in files]
+    rows = pa.concat_tables([piece.cast(TRADES.arrow_schema) for piece in pieces])
+    table.replace(files, [table.stage(files[0].partition, rows, origin="c")])
 
 
 def ids(table: Table) -> list[int]:
     """Numbers of the trades in the table, sorted, with repetitions."""
-    return sorted(int(text) for text in table.read(["trade_id"])["trade_id"].to_pylist())
+    return sorted(int(str(text)) for text in table.read(["trade_id"])["trade_id"].to_pylist())
 
 
 def new_root(path: Path) -> Root:
@@ -67,7 +69,7 @@ def new_root(path: Path) -> Root:
 
 def start(root: Root, code: str, crash_at: str | None = None) -> subprocess.Popen[str]:
     """Run `code`, which finds `root` and everything of this module, in its own process."""
-    prelude = "import sys; from pathlib import Path; from tests.store.ticks import *\nfrom lake.root import open_root\n"
+    prelude = "import sys\nfrom pathlib import Path\nfrom tests.store.ticks import *\n"
     environment = {**os.environ, **({ENVIRONMENT_NAME: crash_at} if crash_at else {})}
     return subprocess.Popen(
         [sys.executable, "-c", f"{prelude}root = open_root(Path(sys.argv[1]))\n{code}", str(root.path)],
