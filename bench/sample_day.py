@@ -1,10 +1,10 @@
 """A day of an option market as the venue would send it, for measuring bytes per row.
 
 The noise is what decides the figures, so it is modelled where it arises: the index is a random walk of
-cents at one step a second, shared by all options; each underlying is the index plus a slowly moving
-basis; mark IVs follow a smile whose level and skew drift, rounded to 2 decimals; Greeks and marks are computed
-by Deribit's formulas from those *rounded* inputs and rounded as the venue does (5 and 4 decimals). Quotes
-sit on ticks and change rarely; open interest and last price change with trades.
+cents at one step a second, shared by all options; each underlying is the index plus a slowly moving basis;
+mark IVs follow a smile whose level and skew drift, rounded to 2 decimals; Greeks and marks are computed by
+Deribit's formulas from those *rounded* inputs and rounded as the venue does (5 and 4 decimals). Quotes sit on
+ticks and change rarely; open interest and last price change with trades.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy.special import ndtr
+
+from lake.exact import Array
 
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
@@ -123,7 +125,7 @@ def option_quotes(
     day = dt.datetime.fromtimestamp(DAY_START_S, dt.UTC) + dt.timedelta(days=days)
     expiry = day.strftime("%-d%b%y").upper()
     text = [f"BTC-{expiry}-{strike:.0f}-{'C' if call else 'P'}", f"SYN.BTC-{expiry}"]
-    codes = pa.array(np.zeros(ticks, np.int32))
+    codes = np.zeros(ticks, np.int32)
     return {
         "venue": pa.DictionaryArray.from_arrays(codes, [VENUE]),
         "instrument": pa.DictionaryArray.from_arrays(codes, [text[0]]),
@@ -161,10 +163,10 @@ def quotes_day(order: tuple[str, ...], *, ticks: int = 15_000, seed: int = 7) ->
     return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
-def _coded(rng: np.random.Generator, values: list[str], weights: list[float], rows: int) -> pa.Array:
+def _coded(rng: np.random.Generator, values: list[str], weights: list[float], rows: int) -> Array:
     """Text drawn from `values`."""
     codes = rng.choice(len(values), rows, p=weights).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
+    return pa.DictionaryArray.from_arrays(codes, values)
 
 
 def trades_day(order: tuple[str, ...], *, rows: int = 140_000, seed: int = 7) -> pa.Table:
@@ -199,7 +201,7 @@ def trades_day(order: tuple[str, ...], *, rows: int = 140_000, seed: int = 7) ->
         "trade_seq": 140_284_854 + seq,
         "price": price,
         "size": size,
-        "side": _coded(rng, ["buy", "sell"], [0.5, 0.5], matches).take(pa.array(match)),
+        "side": _coded(rng, ["buy", "sell"], [0.5, 0.5], matches).take(match),
         "index_price": market.index[second],
         "mark_price": mark[second],
         "contracts": size / 10,
@@ -242,10 +244,8 @@ def book_day(order: tuple[str, ...], *, messages: int = 120_000, seed: int = 7) 
         "change_id": change[message],
         "prev_change_id": np.concatenate([[change[0] - 4711], change[:-1]])[message],
         "level": level,
-        "side": pa.DictionaryArray.from_arrays(pa.array(bid.astype(np.int32)), ["ask", "bid"]),
-        "action": pa.DictionaryArray.from_arrays(
-            pa.array(action.astype(np.int32)), ["new", "change", "delete"]
-        ),
+        "side": pa.DictionaryArray.from_arrays(bid.astype(np.int32), ["ask", "bid"]),
+        "action": pa.DictionaryArray.from_arrays(action.astype(np.int32), ["new", "change", "delete"]),
         "price": np.where(bid, top - distance, top + distance),
         "size": np.where(action == 2, 0.0, size),
     }

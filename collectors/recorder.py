@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from collectors.deribit.selection import ANY, decode_listings, select, shard, trade_channels
 from collectors.deribit.rest import RestClient
-from collectors.deribit.session import Session
+from collectors.deribit.selection import ANY, decode_listings, select, shard, trade_channels
+from collectors.deribit.session import Session, Unrecorded
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
@@ -43,7 +43,8 @@ class RecordingSummary:
 class Recorder:
     """Records what the settings select into `sink`, which stays open and belongs to the caller.
 
-    `name` says in the stream which collector this is. `run` may be called once.
+    `name` says in the stream which collector this is; `unrecorded` is what the stream lacks since its last life.
+    `run` may be called once.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Recorder:
         sink: Sink,
         *,
         name: str = "collect",
+        unrecorded: Unrecorded | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._settings = settings
         self._sink = sink
         self._name = name
+        self._unrecorded = unrecorded
         self._tape = Tape(sink, clock_ns)
         self._stopping = asyncio.Event()
         self._instruments = 0
@@ -133,7 +136,7 @@ class Recorder:
         pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
         shards = shard(names, trade_channels(settings), settings)
         self.sessions = [
-            Session(number, channels, settings, self._tape, pace=pace)
+            Session(number, channels, settings, self._tape, pace=pace, unrecorded=self._unrecorded)
             for number, channels in enumerate(shards, start=1)
         ]
         _log.info("recording %d instruments over %d connections", self._instruments, len(self.sessions))

@@ -62,7 +62,7 @@ class CollectorSettings:
     """Longest time for one REST request."""
     rest_attempts: int = 5
     """Attempts for one REST request before its transient error is told."""
-    flush_timeout_s: float = 8.0
+    flush_timeout_s: float = 6.0
     """Longest wait for the last records to become durable when stopping."""
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
     """Waits between attempts, for connections and REST alike."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from lake.events import Event, Response, encode_event, encode_response
 from lake.spool import RecordKind
 
-COLLECTOR_ITSELF = 0
+COLLECTOR_ITSELF: Final = 0
 """Number of "no connection" in records: events of the process and REST answers. Sessions count from 1."""
+
+_FRAME: Final = RecordKind.FRAME  # looked up once: members of an enum are slow to reach
 
 
 class Sink(Protocol):
@@ -56,7 +58,7 @@ class Tape:
     def frame(self, payload: bytes, connection: int) -> int:
         """Record a frame as received; its stamp."""
         recv_ns = self.now_ns()
-        self._append(payload, connection=connection, kind=RecordKind.FRAME, recv_ns=recv_ns)
+        self._append(payload, connection=connection, kind=_FRAME, recv_ns=recv_ns)
         self.frames += 1
         self.frame_bytes += len(payload)
         return recv_ns

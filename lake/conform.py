@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.errors import SchemaDriftError
-from lake.exact import Mask, decimal_array, to_units, valid_mask
+from lake.exact import Array, Mask, decimal_array, to_units, valid_mask
 from lake.schema import PARTITION_COLUMNS, UNROUNDED, ColumnSpec, TableSpec
 
 
@@ -52,8 +52,8 @@ def conform(table: TableSpec, columns: pa.Table) -> Conformed:
     """Turn decoded `columns` into rows of `table`, refusing each row that does not fit.
 
     Numbers may be float64 or integers, times int64 µs or timestamps, text plain or dictionary-encoded. A
-    missing nullable column is null; a missing required one, a changed type, a null where none may be or a number
-    that the storage type cannot hold exactly refuses the row. Partition columns are ignored.
+    missing nullable column is null; a missing required one, a changed type, a null where none may be or a
+    number that the storage type cannot hold exactly refuses the row. Partition columns are ignored.
 
     Raises:
         SchemaDriftError: a column that the contract does not know.
@@ -83,7 +83,7 @@ def conform(table: TableSpec, columns: pa.Table) -> Conformed:
     )
 
 
-def _one_array(columns: pa.Table, name: str) -> pa.Array | None:
+def _one_array(columns: pa.Table, name: str) -> Array | None:
     if name not in columns.column_names:
         return None
     column = columns[name]
@@ -92,11 +92,11 @@ def _one_array(columns: pa.Table, name: str) -> pa.Array | None:
 
 def _converted(
     spec: ColumnSpec,
-    source: pa.Array | None,
+    source: Array | None,
     count: int,
     verdicts: _Verdicts,
     sent: dict[str, tuple[Mask, np.ndarray]] | None,
-) -> pa.Array:
+) -> Array:
     """`source` in the storage type; rows that do not fit are refused and hold anything."""
     if source is None:
         if not spec.nullable:
@@ -130,7 +130,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
 
 
-def _floats(spec: ColumnSpec, source: pa.Array, verdicts: _Verdicts) -> tuple[np.ndarray, Mask | None]:
+def _floats(spec: ColumnSpec, source: Array, verdicts: _Verdicts) -> tuple[np.ndarray, Mask | None]:
     """Values (0 where null) and the validity, None where nothing is null."""
     valid = valid_mask(source) if source.null_count else None
     if pa.types.is_integer(source.type):
@@ -143,10 +143,10 @@ def _floats(spec: ColumnSpec, source: pa.Array, verdicts: _Verdicts) -> tuple[np
 
 def _decimals(
     spec: ColumnSpec,
-    source: pa.Array,
+    source: Array,
     verdicts: _Verdicts,
     sent: dict[str, tuple[Mask, np.ndarray]] | None,
-) -> pa.Array:
+) -> Array:
     values, valid = _floats(spec, source, verdicts)
     units, exact, storable = to_units(values, spec.type.scale)
     if not exact.all():
@@ -158,7 +158,7 @@ def _decimals(
     return decimal_array(units, spec.type, valid)
 
 
-def _doubles(spec: ColumnSpec, source: pa.Array, verdicts: _Verdicts) -> pa.Array:
+def _doubles(spec: ColumnSpec, source: Array, verdicts: _Verdicts) -> Array:
     values, valid = _floats(spec, source, verdicts)
     finite = np.isfinite(values)
     if not finite.all():
@@ -166,7 +166,7 @@ def _doubles(spec: ColumnSpec, source: pa.Array, verdicts: _Verdicts) -> pa.Arra
     return pa.array(values, mask=None if valid is None else ~valid)
 
 
-def _integers(spec: ColumnSpec, source: pa.Array, verdicts: _Verdicts) -> pa.Array:
+def _integers(spec: ColumnSpec, source: Array, verdicts: _Verdicts) -> Array:
     if source.type == spec.type:
         return source
     wide = np.asarray(pc.fill_null(source, 0))
@@ -175,7 +175,7 @@ def _integers(spec: ColumnSpec, source: pa.Array, verdicts: _Verdicts) -> pa.Arr
     return pa.array(narrow, mask=~valid_mask(source) if source.null_count else None)
 
 
-def _unrounded(given: pa.Array, sent: dict[str, tuple[Mask, np.ndarray]]) -> pa.Array:
+def _unrounded(given: Array, sent: dict[str, tuple[Mask, np.ndarray]]) -> Array:
     """The `unrounded` column: what is `given` already, else the numbers of `sent` that had to be rounded."""
     texts: list[str | None] = given.to_pylist()
     rows = np.flatnonzero(np.logical_or.reduce([mask for mask, _ in sent.values()]))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.exact import to_floats, valid_mask
+from lake.exact import Array, to_floats, valid_mask
 from lake.schema import PARTITION_COLUMNS
 
 Words = npt.NDArray[np.uint64]
@@ -31,6 +31,7 @@ _SHIFT_1: Final = np.uint64(30)
 _SHIFT_2: Final = np.uint64(27)
 _SHIFT_3: Final = np.uint64(31)
 _HALF: Final = np.uint64(32)
+_ROW: Final = np.uint64(0x9E3779B97F4A7C15)  # what a row adds by being there, even if all is null
 _WORD_BYTES: Final = 8
 
 
@@ -43,7 +44,7 @@ def content_hash(rows: pa.Table) -> int:
 
 def row_hashes(rows: pa.Table, columns: Iterable[str]) -> Words:
     """One 64-bit hash per row over the named columns."""
-    total = np.zeros(rows.num_rows, np.uint64)
+    total = np.full(rows.num_rows, _ROW)
     for name in columns:
         column = rows[name]
         if column.null_count == len(column):
@@ -58,7 +59,7 @@ def _salt(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
 
 
-def _add_column(total: Words, column: pa.ChunkedArray, salt: np.uint64) -> None:
+def _add_column(total: Words, column: Array, salt: np.uint64) -> None:
     """Add each value's mix to the row's sum."""
     start = 0
     for array in column.chunks:
@@ -84,7 +85,7 @@ def _finish(total: Words) -> None:
     total ^= total >> _SHIFT_3
 
 
-def _words(array: pa.Array) -> Words:
+def _words(array: Array) -> Words:
     """One 64-bit word per value, a function of the value alone; arbitrary where null."""
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -104,7 +105,7 @@ def _words(array: pa.Array) -> Words:
     return np.asarray(pc.fill_null(integers, 0)).view(np.uint64)
 
 
-def _text_words(array: pa.Array) -> Words:
+def _text_words(array: Array) -> Words:
     """A word per text: its bytes taken eight at a time, and its length."""
     encoded = array.dictionary_encode()
     texts = encoded.dictionary.cast(pa.string())
@@ -122,4 +123,5 @@ def _text_words(array: pa.Array) -> Words:
         octets[np.arange(_WORD_BYTES) >= (lengths[rows] - at)[:, None]] = 0
         part = (hashed[rows] ^ octets.view("<u8")[:, 0]) * _ODD_1
         hashed[rows] = part ^ (part >> _HALF)
-    return hashed[np.asarray(pc.fill_null(encoded.indices, 0))]
+    words: Words = hashed[np.asarray(pc.fill_null(encoded.indices, 0))]
+    return words

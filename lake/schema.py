@@ -21,7 +21,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -33,6 +33,8 @@ DECIMAL_PRECISION: Final = 18  # the widest decimal that Parquet stores as a 64-
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")  # naive timestamps would need a newer Delta protocol
 STRING: Final = pa.string()
 DOUBLE: Final = pa.float64()
+StorageType = Any
+"""An Arrow type; the stubs of pyarrow know too many of them to tell them apart here."""
 
 
 class Encoding(enum.Enum):
@@ -49,7 +51,7 @@ class ColumnSpec:
     """One column: `type` is the storage type, `doc` one sentence with the unit."""
 
     name: str
-    type: pa.DataType
+    type: StorageType
     nullable: bool
     encoding: Encoding
     doc: str
@@ -195,13 +197,13 @@ _TRADES: Final = (
     _text("block_rfq_id", "Request for quote that led to the block trade."),
     _text("combo_id", "Combo whose trade this is a leg of: counted once more on the combo itself."),
     _text("combo_trade_id", "Id of the trade on the combo."),
-    _repeated_long("starbase_match_id", "Id of the match in the venue's engine; exceeds 2^53."),
+    _long("starbase_match_id", "Id of the match in the venue's engine; exceeds 2^53."),
     _repeated_long("starbase_timestamp", "The engine's own time, ns since 1970 UTC."),
 )
 
 _BOOK: Final = (
     *_EVENT,
-    _repeated_time("recv_ts", _RECV_DOC, null=False),
+    _time("recv_ts", _RECV_DOC, null=False),
     _text("type", "snapshot (every level, all new) or change.", null=False),
     _repeated_long("change_id", "Id of the message, venue-wide counter.", null=False),
     _repeated_long("prev_change_id", "change_id of the message before: the link that proves continuity."),

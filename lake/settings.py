@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import os
 import textwrap
 import tomllib
@@ -107,7 +108,7 @@ def field_docs(cls: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = typing.cast("ast.ClassDef", tree.body[0]).body
     docs: dict[str, str] = {}
-    for field, doc in zip(body, body[1:], strict=False):
+    for field, doc in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             is_text = isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)
             text = typing.cast("Any", doc).value.value if is_text else ""

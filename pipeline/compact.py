@@ -26,7 +26,9 @@ import pyarrow.parquet as pq
 
 from lake.content import content_hash
 from lake.crashpoints import reach
-from lake.delta import DataFile, Partition, StagedFile, Table
+from lake.datafile import DataFile, Partition
+from lake.delta import Table
+from lake.delta_commit import StagedFile
 from lake.errors import CorruptionError, InputError
 from lake.locks import exclusive
 from lake.parquet import drop_duplicates, sort_rows
@@ -174,13 +176,12 @@ def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> R
     for rows in _ranges(paths, spec, settings.rows_in_memory):
         reach("compact:after_read")
         hash_in += content_hash(rows)
-        hash_in += content_hash(rows)
         kept, dropped = drop_duplicates(rows, spec)
         kept = sort_rows(kept, spec)
         hash_kept = content_hash(kept)
         file = table.stage(pile.partition, kept, origin=pile.origin, dropped=dropped + carried)
         carried = 0
-        _check_written(table.folder / file.path, spec, len(rows) - dropped, hash_kept)
+        _check_written(table.folder / file.path, spec, file, hash_kept)
         staged.append(file)
     _check_inputs(pile, name, hash_in)
     reach("compact:before_replace")
@@ -234,11 +235,15 @@ def _check_inputs(pile: _Pile, name: str, hash_in: int) -> None:
     recorded = sum(file.content_hash for file in pile.files) % HASH_MODULUS
     if hash_in % HASH_MODULUS != recorded:
         where = f"{name}/{pile.partition.folder if pile.partition else ''}"
-        raise CorruptionError(f"{where}: content hash differs from the log's; run `lake verify` to find the file")
+        raise CorruptionError(
+            f"{where}: content hash differs from the log's; run `lake verify` to find the file"
+        )
 
 
-def _check_written(path: Path, spec: TableSpec, rows: int, hash_kept: int) -> None:
+def _check_written(path: Path, spec: TableSpec, file: StagedFile, hash_kept: int) -> None:
     """Read the new file back from the disk before anything relies on it."""
     found = pq.read_table(path, partitioning=None).cast(spec.arrow_schema)
-    if len(found) != rows or content_hash(found) != hash_kept:
-        raise CorruptionError(f"{path}: reads back differently from what was written; check the disk's health")
+    if len(found) != file.rows or content_hash(found) != hash_kept:
+        raise CorruptionError(
+            f"{path}: reads back differently from what was written; check the disk's health"
+        )

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.deribit.decode import decode, decode_instruments
+from collectors.deribit.decode import decode
+from collectors.deribit.instruments import RefusedInstrument, decode_instruments
 from lake.conform import conform
-from lake.errors import SchemaDriftError
+from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import Gap, decode_event, decode_response
 from lake.schema import TABLES
 from lake.spool import Batch, Damage, RecordKind
@@ -169,10 +170,15 @@ class _Run:
                 response = decode_response(self.payloads[i])
                 if "/get_instruments" not in response.url or response.status != 200:
                     continue
-                columns = decode_instruments(bytes(response.body), int(self.recv_ns[i]))
-            except SchemaDriftError as error:
+                strange: list[RefusedInstrument] = []
+                columns = decode_instruments(bytes(response.body), int(self.recv_ns[i]), strange)
+            except (SchemaDriftError, VenueRefusedError) as error:
                 refused[int(i)] = str(error)
                 continue
+            if strange:
+                refused[int(i)] = (
+                    f"{len(strange)} instruments of the listing refused, first: {strange[0].reason}"
+                )
             columns = columns.append_column("record", pa.array(np.full(len(columns), i), pa.int32()))
             refused.update(self._fit("instruments", columns, np.arange(len(self.payloads))))
         self._reject(refused)

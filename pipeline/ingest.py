@@ -34,6 +34,7 @@ from lake.delta import Table
 from lake.durable import make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
+from lake.parquet import sort_rows
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import (
@@ -138,21 +139,21 @@ def _ingest_stream(
 ) -> None:
     folder = root.stream(name)
     _heal_abandoned_tail(root, folder)
-    segments = sealed_segments(folder)
-    if not segments:
-        return
-    target = _Target(root, segments[0].stream)
-    for group in _groups(segments, target.committed, settings.records_per_commit):
-        _ingest_group(root, group, target, report)
-        reach("ingest:after_group")
-        report.segments += len(group)
-        if on_commit:
-            on_commit(report)
-    drop_segments(
-        folder,
-        before_ns=time.time_ns() - int(spool_settings.retain_hours * 3.6e12),
-        upto_offset=target.committed,
-    )
+    # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
+    for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
+        target = _Target(root, stream)
+        for group in _groups(list(segments), target.committed, settings.records_per_commit):
+            _ingest_group(root, group, target, report)
+            reach("ingest:after_group")
+            report.segments += len(group)
+            if on_commit:
+                on_commit(report)
+        drop_segments(
+            folder,
+            before_ns=time.time_ns() - int(spool_settings.retain_hours * NS_PER_HOUR),
+            stream=stream,
+            upto_offset=target.committed,
+        )
 
 
 def _heal_abandoned_tail(root: Root, folder: Path) -> None:
@@ -213,8 +214,13 @@ class _Target:
         """Commit `rows`, and that the table now has all of the stream below `end_offset`."""
         if self._committed[name] >= end_offset:
             return
-        origin = f"i.{self.stream.replace('@', '.')}.{end_offset}"
-        self.tables[name].append(rows, app=self.stream, version=end_offset, origin=origin)
+        rows = sort_rows(rows, TABLES[name])
+        self.tables[name].append(
+            rows,
+            app=self.stream,
+            version=end_offset,
+            origin=f"i.{self.stream.replace('@', '.')}.{end_offset}",
+        )
         self._committed[name] = end_offset
 
 

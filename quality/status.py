@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from typing import Any, Final
 
 from lake.delta import Table
 from lake.root import Root
@@ -11,7 +11,11 @@ from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
 from lake.views import connect
 
-SPAN_COLUMNS = {"gaps": "start_ts", "coverage": "start_ts", "instruments": "valid_from"}
+SPAN_COLUMNS: Final = {
+    "gaps": ("start_ts", "end_ts"),
+    "coverage": ("start_ts", "end_ts"),
+    "instruments": ("valid_from", "valid_from"),
+}
 
 
 def status(root: Root) -> dict[str, list[dict[str, Any]]]:
@@ -28,17 +32,17 @@ def _table(root: Root, name: str) -> dict[str, Any]:
     files = Table.open(root, TABLES[name]).files()
     rows = sum(file.rows for file in files)
     size = sum(file.size for file in files)
-    stamp = SPAN_COLUMNS.get(name, "ts")
+    first, last = SPAN_COLUMNS.get(name, ("ts", "ts"))
     with connect(root) as sql:
-        first, last = sql.execute(f"SELECT min({stamp}), max({stamp}) FROM {name}").fetchone() or (None, None)  # noqa: S608
+        span = sql.execute(f"SELECT min({first}), max({last}) FROM {name}").fetchone() or (None, None)  # noqa: S608
     return {
         "table": name,
         "rows": rows,
         "files": len(files),
         "bytes": size,
         "bytes/row": round(size / rows, 1) if rows else None,
-        "first": first,
-        "last": last,
+        "first": span[0],
+        "last": span[1],
     }
 
 
@@ -69,8 +73,7 @@ def _gaps(root: Root) -> list[dict[str, Any]]:
             "FROM gaps GROUP BY cause ORDER BY seconds DESC"
         )
         names = [column[0] for column in answer.description or []]
-        rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-    return rows or [dict.fromkeys(names)]
+        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 def _disk(root: Root) -> dict[str, Any]:

@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.content import content_hash
-from lake.delta import DataFile, Table
+from lake.datafile import DataFile
+from lake.delta import Table
 from lake.errors import LakeError
 from lake.parquet import drop_duplicates
 from lake.root import Root
@@ -31,6 +32,8 @@ from lake.schema import TABLES, TableSpec
 
 CONSERVED_TABLES: Final = ("quotes", "trades", "book")
 HASH_MODULUS: Final = 1 << 64
+FINISHED: Final = "c"
+"""Origin of files that compaction has finished with; see `pipeline.compact`."""
 
 
 @dataclass(slots=True)
@@ -125,14 +128,14 @@ def _verify_file(table: Table, spec: TableSpec, file: DataFile) -> Iterator[str]
     for piece in _pieces(path, spec):
         rows += len(piece)
         hashed = (hashed + content_hash(piece)) % HASH_MODULUS
-        if file.compacted:
+        if file.origin == FINISHED:
             window = pa.concat_tables([carried, piece]) if carried is not None else piece
             repeated += drop_duplicates(window, spec)[1]
             carried = _last_instant(window)
     if rows != file.rows:
         yield f"{spec.name}/{file.path}: has {rows} rows, the log says {file.rows}"
-    if hashed != file.hash:
-        yield f"{spec.name}/{file.path}: content hash {hashed:016x}, the log says {file.hash:016x}"
+    if hashed != file.content_hash:
+        yield f"{spec.name}/{file.path}: content hash {hashed:016x}, the log says {file.content_hash:016x}"
     if repeated:
         yield f"{spec.name}/{file.path}: {repeated} rows repeat a natural key"
 

@@ -1,8 +1,8 @@
 """Deribit's channel names: built for subscribing, and sorted when a notification arrives.
 
-Tabulated are three classes: `ticker.{instrument}.{interval}`, `book.{instrument}.{interval}` (increments, not the
-grouped books) and `trades.{instrument}.{interval}` or `trades.{kind}.{currency}.{interval}`. Instrument names hold
-no dot, so counting the parts of a channel tells the two forms apart.
+Tabulated are three classes: `ticker.{instrument}.{interval}`, `book.{instrument}.{interval}` (increments,
+not the grouped books) and `trades.{instrument}.{interval}` or `trades.{kind}.{currency}.{interval}`.
+Instrument names hold no dot, so counting the parts of a channel tells the two forms apart.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ _TWO_PART_CLASSES: Final = ("instrument", "chart", "block_rfq")
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel sorted: its class ("ticker", "book", "trades", "book_grouped", "quote", "instrument.creation", ...)
-    and the one instrument it speaks of, None where it covers many or the class is not tabulated."""
+    """A channel sorted: its class ("ticker", "book", "trades", "book_grouped", "quote",
+    "instrument.creation", ...) and the one instrument it speaks of, None where it covers many or the class
+    is not tabulated."""
 
     kind: str
     instrument: str | None = None
@@ -64,7 +65,7 @@ def states(kind: str = "any", currency: str = "any") -> str:
 
 @lru_cache(maxsize=CHANNELS_REMEMBERED)
 def classify(channel: str) -> Channel:
-    """Sort a channel name; unknown channels get their first part as class, so nothing is ever refused here."""
+    """Sort a channel name; an unknown one gets its first part as class, so nothing is ever refused here."""
     parts = channel.split(".")
     head = parts[0]
     if head in ("ticker", "book") and len(parts) == 3:

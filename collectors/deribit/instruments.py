@@ -1,15 +1,15 @@
 """Deribit's listings as rows of instrument terms.
 
-What is sent is kept: fields that a year's listing lacks are null (`state` before 2026, `tick_size_steps` before
-2023-07-04, `instrument_type` before 2023-03-22, `price_index` before 2022-04-27, `instrument_id` before 2022-03-31,
-`counter_currency` and `settlement_currency` before 2022-02-23).
+What is sent is kept: fields that a year's listing lacks are null (`state` before 2026, `tick_size_steps`
+before 2023-07-04, `instrument_type` before 2023-03-22, `price_index` before 2022-04-27, `instrument_id`
+before 2022-03-31, `counter_currency` and `settlement_currency` before 2022-02-23).
 
-`expiration_ts` of perpetuals and spot is the venue's constant, 3000-01-01 08:00 UTC, and not null: "still alive at
-t" is then one comparison for every instrument, and null is left to mean that no expiry was sent. It does not fit
-nanosecond timestamps (their end is 2262): read the column in µs, as it is stored.
+`expiration_ts` of perpetuals and spot is the venue's constant, 3000-01-01 08:00 UTC, and not null: "still
+alive at t" is then one comparison for every instrument, and null is left to mean that no expiry was sent.
+It does not fit nanosecond timestamps (their end is 2262): read the column in µs, as it is stored.
 
-`tick_size_steps` is JSON text with sorted keys and no spaces, so that equal terms are equal texts. Key instruments
-by name: the venue's `instrument_id` has changed for living instruments and has been shared by two.
+`tick_size_steps` is JSON text with sorted keys and no spaces, so that equal terms are equal texts. Key
+instruments by name: the venue's `instrument_id` has changed for living instruments, and two have shared one.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ _COMPUTED: Final = ("venue", "valid_from")
 
 @dataclass(frozen=True, slots=True)
 class RefusedInstrument:
-    """An entry of a listing that could not be taken: its index in the listing, and one line naming the field."""
+    """An entry of a listing that could not be taken: its index in the listing, and one line naming the
+    field."""
 
     index: int
     reason: str
 
 
 def decode_instruments(body: bytes, seen_ns: int, refused: list[RefusedInstrument] | None = None) -> pa.Table:
-    """Decode a get_instruments or get_instrument response, or the bare array of its result, as stored by archives.
+    """Decode a response of get_instruments or get_instrument, or the bare array that archives keep of it.
 
-    seen_ns: when the terms were seen, ns since the epoch; becomes `valid_from`. Entries that do not fit are appended
-    to `refused`; without such a list the first of them raises SchemaDriftError, as does a body that is no listing.
-    VenueRefusedError if the response is the venue's error.
+    seen_ns: when the terms were seen, ns since the epoch; becomes `valid_from`. Entries that do not fit are
+    appended to `refused`; without such a list the first of them raises SchemaDriftError, as does a body that
+    is no listing. VenueRefusedError if the response is the venue's error.
     """
     entries = _entries(body)
     taken: list[wire.Instrument] = []

@@ -1,10 +1,14 @@
 """Book levels, decoded for thousands of messages at once.
 
-A book message of 20 levels a side is 40 small arrays; making a Python object of each costs several times more than
-everything else about the message. The levels of many messages are therefore joined into one text and read by Arrow's
-CSV reader, of which `[["new",1.5,10.0],["delete",2,0.0]]` is nearly an input already. It is a shortcut for the exact
-spelling the venue uses, and it checks itself: the text must consist of quoted actions and finite numbers, three to
-a level, as many as were counted. Anything else is read level by level by the JSON decoder, which names what is wrong.
+A book message of 20 levels a side is 40 small arrays; making a Python object of each costs more than
+everything else about the message. The levels of many messages are therefore joined into one text and read
+by Arrow's CSV reader, of which `["new",1.5,10.0],["delete",2,0.0]` without brackets and quotes is nearly an
+input already.
+
+It is a shortcut for the spelling the venue uses, over text that the JSON decoder has found well-formed, and
+it
+checks itself: as many lines as there are opening brackets, two quotes a line, every action a known word,
+every number finite. Anything else is read level by level by the JSON decoder, which names what is wrong.
 """
 
 from __future__ import annotations
@@ -17,29 +21,29 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 from msgspec import Raw
 
 from collectors.deribit import wire
-from collectors.deribit.columns import Flags, Floats, Ints
+from collectors.deribit.columns import Floats, Ints
 
 ACTIONS: Final = ("new", "change", "delete")
 SIDES: Final = ("bid", "ask")
 NO_LEVEL: Final = -1
 
-_EMPTY_LINE: Final = b'"-",0,0'
 _EMPTY_WORD: Final = "-"
+_EMPTY_LEVEL: Final = b'["-",0,0]'
+_WORDS: Final = pa.array([*ACTIONS, _EMPTY_WORD])
 _TEXT_BYTES_MAX: Final = 1 << 30
+_LINE_END_FOR_BRACKET: Final = bytes.maketrans(b"]", b"\n")
 _COLUMNS: Final = ["action", "price", "size"]
-_ACTION_TYPE: Final = pa.dictionary(pa.int32(), pa.string())
-_PARSE: Final = pyarrow.csv.ParseOptions(
-    delimiter=",", quote_char='"', double_quote=False, escape_char=False, newlines_in_values=False
-)
+_PARSE: Final = pyarrow.csv.ParseOptions(quote_char=False, double_quote=False, escape_char=False)
 _CONVERT: Final = pyarrow.csv.ConvertOptions(
-    column_types={"action": _ACTION_TYPE, "price": pa.float64(), "size": pa.float64()},
+    column_types={"action": pa.string(), "price": pa.float64(), "size": pa.float64()},
+    include_columns=_COLUMNS,
     null_values=[],
     strings_can_be_null=False,
-    check_utf8=True,
 )
 
 
@@ -48,7 +52,7 @@ class Levels:
     """Levels of messages in order, bids before asks; a message without levels has one row of nothing.
 
     rows: rows per message. position: of the level in its message. side, action: index into SIDES and ACTIONS,
-    NO_LEVEL in the row of an empty message, whose price and size are meaningless.
+    NO_LEVEL in the row of an empty message, whose price and size are NaN.
     """
 
     rows: Ints
@@ -57,10 +61,6 @@ class Levels:
     action: npt.NDArray[np.int32]
     price: Floats
     size: Floats
-
-    @property
-    def absent(self) -> Flags:
-        return self.action < 0
 
 
 def decode_joined(bids: Sequence[Raw], asks: Sequence[Raw]) -> Levels | None:
@@ -74,21 +74,22 @@ def decode_joined(bids: Sequence[Raw], asks: Sequence[Raw]) -> Levels | None:
             if text == b"[]":
                 counts.append(0)
             elif text.startswith(b"[[") and text.endswith(b"]]"):
-                counts.append(text.count(b"],[") + 1)
-                bodies.append(text[2:-2])
+                counts.append(text.count(b"[") - 1)
+                bodies.append(text[1:-1])
             else:
                 return None
         if len(bodies) == before:
-            bodies.append(_EMPTY_LINE)
+            bodies.append(_EMPTY_LEVEL)
     per_side = np.array(counts, np.int64).reshape(-1, 2)
-    joined = b"\n".join(bodies).replace(b"],[", b"\n") + b"\n"
+    joined = b",".join(bodies)
     if per_side.sum(axis=1).max(initial=0) > wire.MAX_LEVELS or len(joined) > _TEXT_BYTES_MAX:
         return None
     return _read(joined, per_side)
 
 
 def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[int, str]]:
-    """Read the levels message by message; also what is wrong, by index of the message (which then counts as empty)."""
+    """Read the levels message by message; also what is wrong, by index of the message (which then counts as
+    empty)."""
     found: list[wire.Level] = []
     counts: list[tuple[int, int]] = []
     wrong: dict[int, str] = {}
@@ -113,30 +114,30 @@ def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[
 
 
 def _read(text: bytes, per_side: Ints) -> Levels | None:
-    """The joined text as columns, or None if it is anything but the lines that were counted."""
+    """The joined text as columns, or None if it is anything but the levels that were counted."""
     empty = per_side.sum(axis=1) == 0
     lines = int(per_side.sum() + empty.sum())
-    if text.count(b'"') != 2 * lines or b"[" in text or b"]" in text:
+    if text.count(b'"') != 2 * lines:
         return None
-    options = pyarrow.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=_COLUMNS)
+    # Every line starts with the comma that stood between levels: the first column is empty, and left out.
+    csv = b"," + text.translate(_LINE_END_FOR_BRACKET, b'["')
+    options = pyarrow.csv.ReadOptions(
+        use_threads=False, block_size=len(csv) + 1, column_names=["between", *_COLUMNS]
+    )
     try:
-        read = pyarrow.csv.read_csv(
-            io.BytesIO(text), read_options=options, parse_options=_PARSE, convert_options=_CONVERT
+        read: Any = pyarrow.csv.read_csv(
+            io.BytesIO(csv), read_options=options, parse_options=_PARSE, convert_options=_CONVERT
         )
     except pa.ArrowInvalid:
         return None
-    if read.num_rows != lines:
+    words = pc.index_in(read["action"], value_set=_WORDS)
+    if read.num_rows != lines or words.null_count:
         return None
-    action, price, size = (_whole(read.column(name)) for name in _COLUMNS)
-    prices, sizes = price.to_numpy(), size.to_numpy()
+    actions, prices, sizes = (column.to_numpy() for column in (words, read["price"], read["size"]))
     if not (np.isfinite(prices).all() and np.isfinite(sizes).all()):
         return None
-    known = {word: code for code, word in enumerate((*ACTIONS, _EMPTY_WORD))}
-    mapping = [known.get(word, NO_LEVEL) for word in action.dictionary.to_pylist()]
-    actions = np.array(mapping, np.int32)[action.indices.to_numpy()]
     levels = _arrange(per_side, actions, prices, sizes)
-    wanted = np.repeat(empty, levels.rows)
-    if NO_LEVEL in mapping or not np.array_equal(actions == known[_EMPTY_WORD], wanted):
+    if not np.array_equal(actions == len(ACTIONS), np.repeat(empty, levels.rows)):
         return None
     return levels
 
@@ -150,9 +151,5 @@ def _arrange(per_side: Ints, actions: npt.NDArray[np.int32], prices: Floats, siz
     empty = np.repeat(levels == 0, rows)
     side[empty] = NO_LEVEL
     actions = np.where(empty, np.int32(NO_LEVEL), actions)
+    prices, sizes = (np.where(empty, np.nan, values) for values in (prices, sizes))
     return Levels(rows, position, side, actions, prices, sizes)
-
-
-def _whole(column: pa.ChunkedArray[Any]) -> Any:
-    """A column of one chunk; the stubs do not tell dictionary arrays from others."""
-    return column.combine_chunks()

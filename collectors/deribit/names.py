@@ -10,8 +10,8 @@
     combo   = BASIS-FS-LEG_LEG, LEG = DATE | PERP        BTC-FS-25DEC26_PERP
             | BASIS-STRATEGY-DATE[_DATE]-K[_K...]        BTC-CS-19MAY26-70000_75000; strategies are open-ended
 
-A name is no proof of an instrument's terms: the listing's own fields are, and names are read to sort ticks into
-partitions and to interpret instruments whose listing was never seen.
+A name is no proof of an instrument's terms: the listing's own fields are, and names are read to sort ticks
+into partitions and to interpret instruments whose listing was never seen.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ NAMES_REMEMBERED: Final = 1 << 16
 OWN_FAMILY: Final = {"BTC-PERPETUAL": "btc_perpetual", "ETH-PERPETUAL": "eth_perpetual"}
 
 _MONTHS: Final = {
-    name: number
-    for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), start=1)
+    name: number + 1
+    for number, name in enumerate(
+        ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+    )
 }
 _CODE: Final = r"[A-Z0-9]+"
 _DATE: Final = rf"[1-9][0-9]?(?:{'|'.join(_MONTHS)})[0-9]{{2}}"
@@ -44,7 +46,7 @@ _SPOT: Final = re.compile(rf"(?P<base>{_CODE})_(?P<quote>{_CODE})")
 _PERPETUAL: Final = re.compile(rf"{_BASIS}-PERPETUAL")
 _FUTURE: Final = re.compile(rf"{_BASIS}-(?P<dates>{_DATE})")
 _OPTION: Final = re.compile(rf"{_BASIS}-(?P<dates>{_DATE})-(?P<strike>{_NUMBER})-(?P<type>[CP])")
-_FUTURE_COMBO: Final = re.compile(rf"{_BASIS}-FS-(?P<dates>{_DATE})_(?:{_DATE}|PERP)")
+_FUTURE_COMBO: Final = re.compile(rf"{_BASIS}-FS-(?P<dates>{_DATE}_(?:{_DATE}|PERP))")
 _OPTION_COMBO: Final = re.compile(
     rf"{_BASIS}-(?!FS-)[A-Z][A-Z0-9]*-(?P<dates>{_DATE}(?:_{_DATE})*)-{_NUMBER}(?:_{_NUMBER})*"
 )
@@ -64,7 +66,8 @@ class Name:
 
     kind: the venue's own kinds; a perpetual is a "future" without expiry.
     quote: as written (USDC, USDT, ...); None for coin-settled instruments, whose price is against USD.
-    expiry: µs since the epoch, 08:00 UTC of the named day; of a combo the first leg to expire; None for perpetuals and spot.
+    expiry: µs since the epoch, 08:00 UTC of the named day; of a combo the first leg to expire; None for
+    perpetuals and spot.
     strike: in units of the index price; None for all but options.
     """
 
@@ -104,8 +107,8 @@ def parse_name(name: str) -> Name:
 def family(name: str) -> str:
     """The partition family of an instrument, [a-z0-9_]+; InputError if the name cannot be read.
 
-    Options by underlying ("btc_option", "btc_usdc_option"), dated futures "future", the two great perpetuals each
-    their own, the others "perpetual"; "spot"; "combo".
+    Options by underlying ("btc_option", "btc_usdc_option"), dated futures "future", the two great perpetuals
+    each their own, the others "perpetual"; "spot"; "combo".
     """
     own = OWN_FAMILY.get(name)
     if own is not None:
@@ -122,7 +125,7 @@ def family(name: str) -> str:
 def _first_expiry(dates: str | None, name: str) -> int | None:
     if dates is None:
         return None
-    return min(_expiry_us(date, name) for date in dates.split("_"))
+    return min(_expiry_us(date, name) for date in dates.split("_") if date != "PERP")
 
 
 def _expiry_us(date: str, name: str) -> int:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from collectors.backoff import Backoff
@@ -40,11 +41,20 @@ STOPPED: Final = "stopped"
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Since when, ns since the epoch, nothing has been recorded before this process began, and why."""
+
+    since_ns: int
+    cause: str
+
+
 class Session:
     """Records `channels` over one connection at a time until `stop`.
 
     `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
-    may be shared between sessions. Counters may be read at any time.
+    may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first
+    connection ends that gap. Counters may be read at any time.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class Session:
         pace: TokenBucket,
         backoff: Backoff | None = None,
         transport: Transport | None = None,
+        unrecorded: Unrecorded | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -78,8 +89,10 @@ class Session:
         self._link: Link | None = None
         self._failure: BaseException | None = None
         self._was_established = False
+        self._established_s: float | None = None
         self._began_ns = self._last_frame_ns = 0
-        self._gap_start_ns: int | None = None
+        self._gap_start_ns = unrecorded.since_ns if unrecorded else None
+        self._gap_cause = unrecorded.cause if unrecorded else CAUSE_DISCONNECT
         self._gap_may_end = False
 
     def stop(self) -> None:
@@ -102,7 +115,7 @@ class Session:
         self._began_ns = self._last_frame_ns = self._tape.now_ns()
         try:
             while not self._stopping.is_set():
-                began_s = self._clock_s()
+                self._established_s = None
                 try:
                     await self._live()
                 except TransientError as error:
@@ -111,11 +124,18 @@ class Session:
                     if not self._was_established:
                         raise
                     _log.error("connection %d: %s; trying again", self.number, error)
-                if self._clock_s() - began_s >= self._settings.stable_s:
+                if self._has_been_stable():
                     self._backoff.reset()
                 await self._lost()
         finally:
             self._end_gap(self._tape.now_ns())
+
+    def _has_been_stable(self) -> bool:
+        """Whether the last connection lived long enough to forgive the failures before it."""
+        return (
+            self._established_s is not None
+            and self._clock_s() - self._established_s >= self._settings.stable_s
+        )
 
     async def _lost(self) -> None:
         """Note where the gap begins, and wait our turn to connect again, unless we are stopping."""
@@ -225,8 +245,8 @@ class Session:
         self._gap_may_end = False
         if self._gap_start_ns is None:
             return
-        gap = Gap(start_ns=self._gap_start_ns, end_ns=end_ns, cause=CAUSE_DISCONNECT, connection=self.number)
-        self._gap_start_ns = None
+        gap = Gap(start_ns=self._gap_start_ns, end_ns=end_ns, cause=self._gap_cause, connection=self.number)
+        self._gap_start_ns, self._gap_cause = None, CAUSE_DISCONNECT
         self.gaps += 1
         self._tape.event(gap, self.number)
 
@@ -257,6 +277,7 @@ class Session:
         )
         self._tape.event(subscribed, self.number)
         self._was_established = True
+        self._established_s = self._clock_s()
         self._gap_may_end = self._gap_start_ns is not None
         self.established.set()
 

@@ -20,8 +20,9 @@ _HASH_BYTES: Final = 8
 class Sent(msgspec.Struct, frozen=True):
     """One frame that was handed to a session's socket.
 
-    `seq` is the change_id of a book, first and last trade_seq of an instrument's trades, first and last trade_id
-    of a currency's, and a timestamp (ms) elsewhere; `channel` is null for replies, heartbeats and garbage.
+    `seq` is the change_id of a book, first and last trade_seq of an instrument's trades, first and last
+    trade_id of a currency's, and a timestamp (ms) elsewhere; `channel` is null for replies, heartbeats and
+    garbage; `hash` is the `frame_hash` of its bytes.
     """
 
     n: int
@@ -45,8 +46,7 @@ class Account:
 
     def add(self, session: int, channel: str | None, seq: object, prev: int | None, payload: bytes) -> None:
         """Note one frame; `payload` is the text without the WebSocket header."""
-        digest = blake2b(payload, digest_size=_HASH_BYTES).hexdigest()
-        line = Sent(self._count, session, channel, seq, prev, digest, time.time_ns())
+        line = Sent(self._count, session, channel, seq, prev, frame_hash(payload), time.time_ns())
         self._count += 1
         self._buffer += self._encoder.encode(line)
         self._buffer += b"\n"
@@ -54,11 +54,13 @@ class Account:
             self.flush()
 
     def flush(self) -> None:
+        """Make the file complete up to now."""
         self._file.write(self._buffer)
         self._file.flush()
         self._buffer.clear()
 
     def close(self) -> None:
+        """Flush and close the file."""
         self.flush()
         self._file.close()
 

@@ -10,6 +10,13 @@ from typing import Final, NamedTuple
 from collectors.simulator.frames import number
 
 _EPSILON: Final = 1e-9
+_MAX_ORDER_UNITS: Final = 300_000
+
+
+def order_units(rng: Random) -> int:
+    """Size of an order in multiples of the minimum: many small ones, some round and large."""
+    units = int(rng.paretovariate(0.9) * 4)
+    return min(units if rng.random() < 0.7 else units * 10, _MAX_ORDER_UNITS)
 
 
 class Change(NamedTuple):
@@ -66,22 +73,17 @@ class Book:
 
     @property
     def best_bid(self) -> int | None:
+        """Tick of the best bid."""
         return self._ticks[0][-1] if self._ticks[0] else None
 
     @property
     def best_ask(self) -> int | None:
+        """Tick of the best ask."""
         return self._ticks[1][0] if self._ticks[1] else None
 
     def amount(self, side: int, tick: int) -> int:
         """Units resting at a level; side 0 bids, 1 asks."""
         return self._amounts[side].get(tick, 0)
-
-    def amount_value(self, units: int) -> float:
-        """An amount in the venue's unit."""
-        return round(units * self.unit, 6)
-
-    def depth(self, side: int) -> int:
-        return len(self._ticks[side])
 
     def top(self) -> tuple[int | None, int | None, int, int]:
         """Best bid and ask with their units: what a ticker shows."""
@@ -125,22 +127,16 @@ class Book:
             self.set(side, self.level(side, self._near(rng, depth)), 0)
         elif depth and move < 0.6:
             tick = self.level(side, self._near(rng, depth))
-            self.set(side, tick, self._size(rng))
+            self.set(side, tick, order_units(rng))
         else:
             distance = int(rng.expovariate(1.0) * (1 + wanted * 0.6)) if depth else 0
             tick = bid_ceiling - distance if side == 0 else ask_floor + distance
             if tick >= 1 and (side or tick <= bid_ceiling):
-                self.set(side, tick, self._size(rng))
+                self.set(side, tick, order_units(rng))
 
     @staticmethod
     def _near(rng: Random, depth: int) -> int:
         return min(int(rng.expovariate(0.5)), depth - 1)
-
-    @staticmethod
-    def _size(rng: Random) -> int:
-        """Units of an order: many small ones, some round and large."""
-        units = int(rng.paretovariate(0.9) * 4)
-        return min(units if rng.random() < 0.7 else units * 10, 300_000)
 
     def changes(self) -> tuple[list[Change], list[Change]]:
         """What happened to bids and asks since the last call, best price first."""

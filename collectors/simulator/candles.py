@@ -1,4 +1,4 @@
-"""Price history of a listing: candles before the start from a repeatable curve, afterwards from its trades."""
+"""Price history of a listing: before the start from a repeatable curve, afterwards from its trades."""
 
 from __future__ import annotations
 

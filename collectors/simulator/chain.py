@@ -72,6 +72,7 @@ class Spec:
 
     @property
     def perpetual(self) -> bool:
+        """Whether it never expires."""
         return self.period == "perpetual"
 
     @property
@@ -191,7 +192,8 @@ def _option(base: str, quote: str | None, expiry: int, strike: float, sign: int,
     coin = quote or base
     return Spec(
         name, "option", base, coin, quote or "USD", coin, quote is not None, expiry, created,
-        settlement_period(expiry), strike, sign, tick, steps, minimum, 0.01 if quote else 1.0, _identity(name),
+        settlement_period(expiry), strike, sign, tick, steps, minimum, 0.01 if quote else 1.0,
+        _identity(name),
     )  # fmt: skip
 
 

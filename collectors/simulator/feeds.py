@@ -6,12 +6,15 @@ import asyncio
 import time
 from typing import Any, Final
 
-from collectors.simulator.chain import build_chain
+from collectors.simulator.chain import build_chain, parse_name
+from collectors.simulator.chain_file import load_chain
+from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import STEP_MS, Market
 from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
 from collectors.simulator.session import Hub, Session
 from collectors.simulator.settings import SimulatorSettings
+from collectors.simulator.slow import first_frame
 from lake.errors import InputError
 
 _SLEEP_WORTH_S: Final = 0.001
@@ -25,8 +28,14 @@ class GeneratedFeed:
 
     def __init__(self, settings: SimulatorSettings, hub: Hub) -> None:
         start = settings.start_ms if settings.start_ms is not None else time.time_ns() // 1_000_000
-        specs = build_chain(settings.instruments, start)
-        self.market = Market(specs, seed=settings.seed, rate=settings.rate, start_ms=start, outlet=hub)
+        prices: dict[str, float] = {}
+        if settings.chain_file:
+            specs, prices = load_chain(settings.chain_file, settings.instruments, start)
+        else:
+            specs = build_chain(settings.instruments, start)
+        self.market = Market(
+            specs, seed=settings.seed, rate=settings.rate, start_ms=start, outlet=hub, prices=prices
+        )
         self.methods: Methods = MarketMethods(self.market)
         self.channels = _market_channels(self.market)
         self._settings = settings
@@ -49,14 +58,22 @@ class GeneratedFeed:
             await hub.drained()
             due += pace
             wait = due - loop.time()
-            if wait < -_MAX_LAG_S:
+            if not pace:
+                due = loop.time()
+            elif wait < -_MAX_LAG_S:
+                self._slip(-wait)
                 due -= wait
-                self._slipped_s -= wait
             await asyncio.sleep(wait if wait > _SLEEP_WORTH_S else 0)
+
+    def _slip(self, seconds: float) -> None:
+        """This process was too slow: venue time that follows the wall clock skips what was lost."""
+        self._slipped_s += seconds
+        if self._settings.start_ms is None and self.market.speed == 1.0:
+            self.market.now_ms += int(seconds * 1000)
 
     def greet(self, session: Session, channel: str) -> None:
         """The first frame of a channel just subscribed."""
-        first = self.market.first_frame(channel)
+        first = first_frame(self.market, channel)
         if first is not None:
             data, seq = first
             self._hub.publish_to(session, channel, data, seq)
@@ -66,16 +83,31 @@ class GeneratedFeed:
         self._item(instrument).skip_changes += count
 
     def set_state(self, instrument: str, state: str) -> None:
+        """Move an instrument to another life-cycle state and tell the subscribers."""
         self.market.set_state(self._item(instrument), state)
         self._hub.flush()
 
-    def _item(self, name: str) -> Any:
+    def expire(self, instrument: str) -> None:
+        """End the life of an instrument now."""
+        self.market.retire([self._item(instrument)])
+        self._hub.flush()
+
+    def list_instrument(self, instrument: str) -> None:
+        """Add an instrument by name; its channels can be subscribed from now on."""
+        if instrument in self.market.instruments:
+            raise InputError(f"{instrument} is listed already")
+        self.market.add(parse_name(instrument, now_ms=self.market.now_ms))
+        self.channels = _market_channels(self.market)
+        self._hub.flush()
+
+    def _item(self, name: str) -> Instrument:
         found = self.market.instruments.get(name)
         if found is None:
             raise InputError(f"no instrument {name!r} is listed")
         return found
 
     def stats(self) -> dict[str, Any]:
+        """How far the market is: frames made, venue time, its speed against the wall clock, time lost."""
         market = self.market
         return {
             "frames": market.frames,
@@ -99,6 +131,7 @@ def _market_channels(market: Market) -> frozenset[str]:
     for kind in ("option", "future", "spot", "any", "future_combo", "option_combo"):
         for currency in currencies:
             found |= {f"trades.{kind}.{currency}.100ms", f"instrument.state.{kind}.{currency}"}
+            found.add(f"instrument.creation.{kind}.{currency}")
     for name in market.indices.all:
         found |= {f"deribit_price_index.{name}", f"markprice.options.{name}"}
         if name in _DVOL_INDICES:
@@ -120,8 +153,8 @@ class ReplayFeed:
     async def run(self) -> None:
         """Wait for subscribers, then send everything once.
 
-        It begins when every recorded channel is subscribed, or when no new subscription came for the time of grace;
-        frames of channels that nobody subscribed to are then skipped.
+        It begins when every recorded channel is subscribed, or when no new subscription came for the time
+        of grace; frames of channels that nobody subscribed to are then skipped.
         """
         settings, hub = self._settings, self._hub
         await self._wait_for_subscribers()
@@ -162,10 +195,21 @@ class ReplayFeed:
         """A recording brings its own first frames."""
 
     def gap(self, instrument: str, count: int) -> None:
-        raise InputError("a replay is sent byte for byte and has no scripted gaps")
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: no {count} changes of {instrument} can be left out")
 
     def set_state(self, instrument: str, state: str) -> None:
-        raise InputError("a replay is sent byte for byte and has no scripted states")
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot become {state!r}")
+
+    def expire(self, instrument: str) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot expire")
+
+    def list_instrument(self, instrument: str) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot be listed")
 
     def stats(self) -> dict[str, Any]:
+        """How far the replay is."""
         return {"replayed": self._sent, "skipped": self._skipped, "recorded": len(self.recorded)}

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from collectors.simulator.options import Greeks
+
 ENVELOPE_HEAD: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 ENVELOPE_DATA: Final = '","data":'
 ENVELOPE_TAIL: Final = "}}"
@@ -119,26 +121,62 @@ def quote(name: str, timestamp: int, ask: str, bid: str, ask_amount: str, bid_am
     )
 
 
+def greeks(greek: Greeks) -> str:
+    """The `greeks` member of a ticker: five decimals each."""
+    delta, gamma, vega, theta, rho = [number(round(value, 5)) for value in greek]
+    return f',"greeks":{{"delta":{delta},"gamma":{gamma},"vega":{vega},"theta":{theta},"rho":{rho}}}'
+
+
+def trade(
+    name: str,
+    timestamp: int,
+    *,
+    side: str,
+    numbers: tuple[float, float, float, float, float],
+    vol: float | None,
+    ids: tuple[int, str, int, int],
+    nanoseconds: int,
+) -> str:
+    """One trade; `numbers`: price, amount, index, mark, contracts; `ids`: seq, id, tick direction, match."""
+    price, amount, index, mark, contracts = map(number, numbers)
+    seq, trade_id, tick_direction, match_id = ids
+    iv = "" if vol is None else f',"iv":{number(vol)}'
+    return (
+        f'{{"timestamp":{timestamp},"price":{price},"amount":{amount},"direction":"{side}","index_price":{index}'
+        f',"instrument_name":"{name}","trade_seq":{seq},"mark_price":{mark}{iv},"tick_direction":{tick_direction}'
+        f',"starbase_match_id":{match_id},"trade_id":"{trade_id}","contracts":{contracts}'
+        f',"starbase_timestamp":{nanoseconds}}}'
+    )
+
+
 def price_index(name: str, timestamp: int, price: float) -> str:
+    """`deribit_price_index`."""
     return f'{{"timestamp":{timestamp},"price":{number(price)},"index_name":"{name}"}}'
 
 
 def volatility_index(name: str, timestamp: int, volatility: float) -> str:
+    """`deribit_volatility_index`, percent."""
     return f'{{"timestamp":{timestamp},"volatility":{number(volatility)},"index_name":"{name}"}}'
 
 
 def platform_state(index: str) -> str:
+    """An index that is not locked."""
     return f'{{"locked":false,"price_index":"{index}"}}'
 
 
 def instrument_state(name: str, timestamp: int, state: str) -> str:
+    """A life-cycle event."""
     return f'{{"timestamp":{timestamp},"state":"{state}","instrument_name":"{name}"}}'
 
 
 def perpetual(timestamp: int, index: float, interest: float) -> str:
+    """Interest of a perpetual."""
     return f'{{"timestamp":{timestamp},"interest":{number(interest)},"index_price":{number(index)}}}'
 
 
 def mark_price_row(name: str, timestamp: int, mark: float, vol: float) -> str:
     """One row of `markprice.options`; the volatility is a fraction here."""
-    return f'{{"timestamp":{timestamp},"mark_price":{number(mark)},"iv":{number(vol)},"instrument_name":"{name}"}}'
+    return (
+        f'{{"timestamp":{timestamp},"mark_price":{number(mark)},"iv":{number(vol)}'
+        f',"instrument_name":"{name}"}}'
+    )

@@ -22,6 +22,8 @@ TRADES_KEPT: Final = 10_000
 _OPTION_SPREAD_VOL_POINTS: Final = 0.9
 _OPTION_SPREAD_SHARE: Final = 0.004
 _SPREAD_TICKS: Final = 0.6  # half spread of futures
+_BAND: Final = 0.015  # min_price and max_price of futures around the mark
+_OPTION_BAND: Final = 0.035  # and of options, in units of the underlying
 
 
 class Trade(NamedTuple):
@@ -62,14 +64,13 @@ class Instrument:
         self.mark_iv = 0.0  # fraction, unrounded
         self.underlying = 0.0
         self.value_usd = 0.0
-        self.vega = 0.0
         self.bounds = (0, 1)  # highest tick a maker bids at, lowest one it asks at
         self.settlement_price: float | None = None
         self.open_interest = 0.0
         self.skip_changes = 0
-        self._bid_iv = self._ask_iv = 0.0
-        self._marks = ("", "")
-        self._stats = self._last = self._head = ""
+        # Pieces of the ticker's text, in their order; "last" is last_price, "quote" the best prices.
+        self._stats = self._before_last = self._last = self._after_last = self._head = ""
+        self._after_quote = ","
         self.channel_ticker = f"ticker.{spec.name}.100ms"
         self.channel_book = f"book.{spec.name}.100ms"
         self.channel_grouped = [(f"book.{spec.name}.none.{n}.100ms", n) for n in (1, 10, 20)]
@@ -91,85 +92,76 @@ class Instrument:
 
     def remark(self, now_ms: int) -> None:
         """New mark price, and for options volatilities and Greeks, from the index and the smile."""
-        spec = self.spec
-        if spec.kind == "option":
-            self._remark_option(now_ms)
-            return
-        if spec.perpetual:
-            self.mark = round(self.index.price * (1.0 + self.index.premium), 2)
+        if self.smile is not None:
+            self._remark_option(self.smile, now_ms)
         else:
-            self.mark = self.index.forward(spec.expiry_ms, now_ms)
-        half = spec.tick * _SPREAD_TICKS
-        grid = self.book.grid
-        self.bounds = (grid.floor(self.mark - half), grid.floor(self.mark + half) + 1)
-        low, high = grid.floor(self.mark * 0.985), grid.floor(self.mark * 1.015)
-        settled = f',"settlement_price":{number(self.settlement_price)}' if self.settlement_price else ""
-        open_interest = number(self.open_interest) if spec.linear else str(int(self.open_interest))
-        rest = (
-            f'{settled},"min_price":{grid.text(low)},"max_price":{grid.text(high)},"open_interest":{open_interest}'
-            f',"mark_price":{number(self.mark)}'
-        )
-        index_price = number(self.index.price)
-        if spec.perpetual:
-            premium = self.index.premium
-            rest += (
-                f',"interest_value":{number(premium)},"current_funding":{number(self.funding)}'
-                f',"estimated_delivery_price":{index_price},"funding_8h":{number(round(self.index.funding_8h, 8))}'
-            )
-        else:
-            rest += f',"estimated_delivery_price":{index_price}'
-        self._marks = (f',"index_price":{index_price},"instrument_name":"{spec.name}"', rest + ",")
-        self._tail = ","
+            self._remark_future(now_ms)
         self._rebuild()
+
+    def _remark_future(self, now_ms: int) -> None:
+        spec, index, grid = self.spec, self.index, self.book.grid
+        if spec.perpetual:
+            self.mark = round(index.price * (1.0 + index.premium), 2)
+        else:
+            self.mark = index.forward(spec.expiry_ms, now_ms)
+        half = spec.tick * _SPREAD_TICKS
+        self.bounds = (grid.floor(self.mark - half), grid.floor(self.mark + half) + 1)
+        band = grid.text(grid.floor(self.mark * (1 - _BAND))), grid.text(grid.floor(self.mark * (1 + _BAND)))
+        index_price = number(index.price)
+        estimate = f',"estimated_delivery_price":{index_price}'
+        if spec.perpetual:
+            estimate = (
+                f',"interest_value":{number(index.premium)},"current_funding":{number(self.funding)}{estimate}'
+                f',"funding_8h":{number(round(index.funding_8h, 8))}'
+            )
+        self._before_last = f',"index_price":{index_price},"instrument_name":"{spec.name}"'
+        self._after_last = f"{self._limits(*band)}{estimate},"
 
     @property
     def funding(self) -> float:
         """Momentary funding of a perpetual, eight decimals."""
         return round(self.index.current_funding, 8)
 
-    def _remark_option(self, now_ms: int) -> None:
-        spec, smile = self.spec, self.smile
-        if smile is None:
-            raise AssertionError("an option has a smile")
+    def _remark_option(self, smile: Smile, now_ms: int) -> None:
+        spec, grid = self.spec, self.book.grid
         forward = self.index.forward(spec.expiry_ms, now_ms)
         years = years_left(spec.expiry_ms, now_ms)
         vol = smile.vol(forward, spec.strike, years)
         value, greek = greeks(forward, spec.strike, years, vol, spec.sign)
-        self.underlying, self.mark_iv, self.value_usd, self.vega = forward, vol, value, greek.vega
         scale = 1.0 if spec.linear else forward
+        self.underlying, self.mark_iv, self.value_usd = forward, vol, value
         self.mark = round(max(value, 0.0) / scale, 4)
-        grid = self.book.grid
         half = (
             greek.vega * _OPTION_SPREAD_VOL_POINTS + value * _OPTION_SPREAD_SHARE
         ) / scale + spec.tick * 0.3
-        fair = value / scale
+        fair, band = value / scale, _OPTION_BAND * forward / scale
         self.bounds = (grid.floor(fair - half), grid.floor(fair + half) + 1)
-        bid, ask = self.book.best_bid, self.book.best_ask
-        self._bid_iv = self._side_iv(bid, forward, years, vol)
-        self._ask_iv = self._side_iv(ask, forward, years, vol)
-        low, high = (
-            max(grid.floor(fair - 0.035 * forward / scale), 1),
-            grid.floor(fair + 0.04 * forward / scale) + 1,
-        )
+        limits = grid.text(max(grid.floor(fair - band), 1)), grid.text(grid.floor(fair + band) + 1)
+        bid_iv = self._side_iv(self.book.best_bid, forward, years, vol)
+        ask_iv = self._side_iv(self.book.best_ask, forward, years, vol)
         index_price = number(self.index.price)
-        settled = (
-            f',"settlement_price":{number(self.settlement_price)}'
-            if self.settlement_price is not None
-            else ""
+        self._before_last = (
+            f'{frames.greeks(greek)},"index_price":{index_price},"instrument_name":"{spec.name}"'
         )
-        self._marks = (
-            f',"greeks":{{"delta":{number(round(greek.delta, 5))},"gamma":{number(round(greek.gamma, 5))}'
-            f',"vega":{number(round(greek.vega, 5))},"theta":{number(round(greek.theta, 5))}'
-            f',"rho":{number(round(greek.rho, 5))}}},"index_price":{index_price},"instrument_name":"{spec.name}"',
-            f'{settled},"min_price":{grid.text(low)},"max_price":{grid.text(high)}'
-            f',"open_interest":{number(self.open_interest)},"mark_price":{number(self.mark)},"interest_rate":0.0'
-            f',"estimated_delivery_price":{index_price},',
+        self._after_last = (
+            f'{self._limits(*limits)},"interest_rate":0.0,"estimated_delivery_price":{index_price},'
         )
-        self._tail = (
-            f',"mark_iv":{number(round(vol * 100, 2))},"bid_iv":{number(self._bid_iv)},"ask_iv":{number(self._ask_iv)}'
+        self._after_quote = (
+            f',"mark_iv":{number(round(vol * 100, 2))},"bid_iv":{number(bid_iv)},"ask_iv":{number(ask_iv)}'
             f',"underlying_price":{number(forward)},"underlying_index":"{self.underlying_index}",'
         )
-        self._rebuild()
+
+    def _limits(self, low: str, high: str) -> str:
+        """Settlement, price band, open interest and mark; open interest of inverse futures is an integer."""
+        settled = self.settlement_price
+        interest = self.open_interest
+        whole = self.spec.kind == "future" and not self.spec.linear
+        return (
+            ("" if settled is None else f',"settlement_price":{number(settled)}')
+            + f',"min_price":{low},"max_price":{high}'
+            + f',"open_interest":{int(interest) if whole else number(interest)}'
+            + f',"mark_price":{number(self.mark)}'
+        )
 
     def _side_iv(self, tick: int | None, forward: float, years: float, vol: float) -> float:
         if tick is None:
@@ -210,15 +202,13 @@ class Instrument:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        self._head = f"{self._stats}{self._marks[0]}{self._last}{self._marks[1]}"
-
-    _tail = ","
+        self._head = f"{self._stats}{self._before_last}{self._last}{self._after_last}"
 
     def ticker_data(self, timestamp: int) -> str:
         """`data` of the ticker channel; also the result of public/ticker."""
         bid, ask, bid_amount, ask_amount = self.top_texts()
         return (
-            f'{{"timestamp":{timestamp}{self._head}"best_ask_price":{ask},"best_bid_price":{bid}{self._tail}'
+            f'{{"timestamp":{timestamp}{self._head}"best_ask_price":{ask},"best_bid_price":{bid}{self._after_quote}'
             f'"best_ask_amount":{ask_amount},"best_bid_amount":{bid_amount}}}'
         )
 
@@ -234,23 +224,28 @@ class Instrument:
         )
 
     def quote_data(self, timestamp: int) -> str:
+        """`data` of the quote channel."""
         bid, ask, bid_amount, ask_amount = self.top_texts()
         return frames.quote(self.spec.name, timestamp, ask, bid, ask_amount, bid_amount)
 
     def snapshot_data(self, timestamp: int) -> str:
+        """`data` of a book snapshot."""
         book = self.book
         return frames.book_snapshot(self.spec.name, timestamp, book.change_id, book.levels(0), book.levels(1))
 
     def grouped_data(self, timestamp: int, depth: int) -> str:
+        """`data` of a grouped book: the best `depth` levels."""
         book = self.book
         return frames.grouped_book(
             self.spec.name, timestamp, book.change_id, book.levels(0, depth), book.levels(1, depth)
         )
 
     def perpetual_data(self, timestamp: int) -> str:
+        """`data` of the perpetual channel."""
         return frames.perpetual(timestamp, self.index.price, self.index.premium)
 
     def mark_row(self, timestamp: int) -> str:
+        """Its row of `markprice.options`."""
         return frames.mark_price_row(self.spec.name, timestamp, self.mark, round(self.mark_iv, 4))
 
 

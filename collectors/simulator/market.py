@@ -1,29 +1,33 @@
 """The generated market: a clock of 10 ms steps that moves prices, books and trades, and publishes them.
 
-Every instrument belongs to one of ten slots and is touched once per 100 ms, so no channel can speak more often.
-Nothing here depends on who listens: subscriptions decide only which texts are built.
+Every instrument belongs to one of ten slots and is touched once per 100 ms, so no channel can speak more
+often. Nothing here depends on who listens: subscriptions decide only which texts are built.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
+import msgspec
+
 from collectors.simulator import frames
-from collectors.simulator.chain import Spec
-from collectors.simulator.frames import number
+from collectors.simulator.activity import MAX_EVENT_CHANCE, activity, first_chance
+from collectors.simulator.book import order_units
+from collectors.simulator.chain import Spec, instrument_json
 from collectors.simulator.instrument import Instrument, Trade
-from collectors.simulator.prices import Index, Indices, Smile, make_smile, years_left
+from collectors.simulator.prices import Indices, Smile, make_smile, years_left
+from collectors.simulator.slow import publish_slow
+from lake.errors import InputError
 
 STEP_MS: Final = 10
 SLOTS: Final = 10
 ROUNDS_PER_SECOND: Final = 10
 FRAMES_PER_INSTRUMENT_S: Final = 6.0  # denser than this and the clock runs faster instead
 TICKER_SHARE: Final = 0.5  # of the frame rate that quiet tickers may use
-ZIPF_EXPONENT: Final = 0.8
-MAX_EVENT_CHANCE: Final = 0.95
+TIGHT_CHANCE: Final = 0.7  # that a maker of futures closes the spread after a move
 HISTORY_MS: Final = 6 * 3_600_000
 TRADES_PER_CURRENCY: Final = 50_000
 _FIRST_CHANGE_ID: Final = 118_850_965_713
@@ -46,7 +50,14 @@ class Market:
     """State of the venue. `step` is the only thing that moves it."""
 
     def __init__(
-        self, specs: Sequence[Spec], *, seed: int, rate: float, start_ms: int, outlet: Outlet
+        self,
+        specs: Sequence[Spec],
+        *,
+        seed: int,
+        rate: float,
+        start_ms: int,
+        outlet: Outlet,
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         self.rng = Random(seed)
         self.outlet = outlet
@@ -60,19 +71,20 @@ class Market:
         capacity = len(specs) * FRAMES_PER_INSTRUMENT_S
         self.speed = max(1.0, rate / capacity) if rate else 1.0
         self.per_second = rate / self.speed if rate else capacity  # frames per simulated second
-        self.indices = Indices(sorted({spec.index for spec in specs}), self.rng)
+        self.indices = Indices(sorted({spec.index for spec in specs}), self.rng, prices or {})
         self.smiles: dict[tuple[str, int], Smile] = {}
         self.instruments: dict[str, Instrument] = {}
         self.expired: dict[str, Instrument] = {}
         self.trades: dict[str, deque[Trade]] = {}
         self._pending: dict[str, list[Trade]] = {}
+        self._positions: dict[str, int] = {}
         self._groups: list[list[tuple[Instrument, float, int]]] = []
         self._chance = 1.0
         self._frames_at_second = 0
         for spec in specs:
             self._list(spec)
         self._name_underlyings()
-        self._activity = _activity(list(self.instruments.values()), start_ms)
+        self._activity = activity(list(self.instruments.values()), start_ms)
         self._open()
         self._regroup()
 
@@ -87,6 +99,7 @@ class Market:
                 self.smiles[key] = make_smile(years_left(spec.expiry_ms, self.now_ms), self.rng)
             smile = self.smiles[key]
         found = self.instruments[spec.name] = Instrument(spec, index, smile, self.rng)
+        self._positions[spec.name] = len(self._positions)  # for good: a listing keeps its slot
         return found
 
     def _name_underlyings(self) -> None:
@@ -112,7 +125,7 @@ class Market:
             tick = ceiling if side == 0 else floor
             for _ in range(levels):
                 if tick >= 1:
-                    item.book.set(side, tick, item.book._size(self.rng))
+                    item.book.set(side, tick, order_units(self.rng))
                 tick += (1 + int(self.rng.expovariate(0.7))) * (-1 if side == 0 else 1)
         item.book.changes()
         self.change_id += self.rng.randint(1, 900)
@@ -127,7 +140,7 @@ class Market:
         for timestamp, item in plan:
             grid, tick = item.book.grid, item.book.grid.floor(item.mark * (1.0 + rng.gauss(0.0, 0.003)))
             if tick >= 1:
-                units = item.book._size(rng)
+                units = order_units(rng)
                 self._make_trade(item, timestamp, grid.price(tick), units, rng.random() < 0.5)
 
     def _regroup(self) -> None:
@@ -137,9 +150,14 @@ class Market:
         period = max(ROUNDS_PER_SECOND, round(len(items) * ROUNDS_PER_SECOND / quiet))
         self._mark_rounds = period
         self._groups = [[] for _ in range(SLOTS)]
-        for position, item in enumerate(items):
+        for item in items:
+            position = self._positions[item.spec.name]
             group = self._groups[position % SLOTS]
             group.append((item, self._activity[item.spec.name], position // SLOTS * 7 % period))
+        tickers = len(items) * ROUNDS_PER_SECOND / period
+        self._chance = first_chance(
+            [self._activity[name] for name in self.instruments], self.per_second - tickers
+        )
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -198,6 +216,10 @@ class Market:
         ceiling, floor = item.bounds
         book.retreat(ceiling, floor)
         target = item.depth_target
+        if not option:
+            for side, tick in enumerate(item.bounds):
+                if tick >= 1 and rng.random() < TIGHT_CHANCE and not book.amount(side, tick):
+                    book.set(side, tick, order_units(rng))
         if target != (0, 0):
             for _ in range(1 if option else rng.randint(1, 4)):
                 book.churn(rng, ceiling, floor, target)
@@ -208,7 +230,7 @@ class Market:
         rng, book = self.rng, item.book
         buy = rng.random() < 0.5
         side = 1 if buy else 0
-        units = book._size(rng)
+        units = order_units(rng)
         fresh = []
         for _ in range(4):
             tick = book.best_ask if buy else book.best_bid
@@ -236,17 +258,18 @@ class Market:
             item.tick_direction = 2
         else:
             item.tick_direction |= 1
-        vol = ""
+        vol = None
         if spec.kind == "option":
             years = years_left(spec.expiry_ms, timestamp)
-            vol = f',"iv":{number(item.price_iv(price, item.underlying, years, item.mark_iv))}'
-        text = (
-            f'{{"timestamp":{timestamp},"price":{number(price)},"amount":{number(amount)}'
-            f',"direction":"{"buy" if buy else "sell"}","index_price":{number(item.index.price)}'
-            f',"instrument_name":"{spec.name}","trade_seq":{item.trade_seq},"mark_price":{number(item.mark)}{vol}'
-            f',"tick_direction":{item.tick_direction},"starbase_match_id":{self.match_id},"trade_id":"{trade_id}"'
-            f',"contracts":{number(round(amount / spec.contract_size, 6))}'
-            f',"starbase_timestamp":{timestamp * 1_000_000 + rng.randrange(1_000_000)}}}'
+            vol = item.price_iv(price, item.underlying, years, item.mark_iv)
+        text = frames.trade(
+            spec.name,
+            timestamp,
+            side="buy" if buy else "sell",
+            numbers=(price, amount, item.index.price, item.mark, round(amount / spec.contract_size, 6)),
+            vol=vol,
+            ids=(item.trade_seq, trade_id, item.tick_direction, self.match_id),
+            nanoseconds=timestamp * 1_000_000 + rng.randrange(1_000_000),
         )
         inverse_future = spec.kind == "future" and not spec.linear
         volume = round(amount / price, 8) if inverse_future else amount
@@ -267,30 +290,52 @@ class Market:
         self._frames_at_second = self.frames
         if self.steps > SLOTS * ROUNDS_PER_SECOND:
             ratio = self.per_second / max(done, 1)
-            self._chance = min(max(self._chance * min(max(ratio, 0.5), 2.0), 0.001), 1_000.0)
+            self._chance = min(max(self._chance * min(max(ratio, 0.8), 1.25), 0.001), 1_000.0)
         self.indices.second(self.rng)
         for smile in self.smiles.values():
             smile.second(self.rng)
         self._expire()
-        self._publish_slow()
+        publish_slow(self)
 
     def _expire(self) -> None:
         gone = [item for item in self.instruments.values() if item.spec.expiry_ms <= self.now_ms]
+        if gone:
+            self.retire(gone)
+
+    def retire(self, gone: Sequence[Instrument]) -> None:
+        """End the life of instruments: they fall silent and move to the expired list."""
         for item in gone:
             del self.instruments[item.spec.name]
             self.expired[item.spec.name] = item
             self.set_state(item, "inactive")
-        if gone:
-            self._regroup()
+        self._regroup()
+
+    def add(self, spec: Spec) -> Instrument:
+        """List a new instrument: marks and a book, no trade and no settlement price yet."""
+        if spec.index not in self.indices.all:
+            raise InputError(f"{spec.name}: this market has no index {spec.index}")
+        item = self._list(spec)
+        self._name_underlyings()
+        self._activity[spec.name] = min(self._activity.values())
+        item.remark(self.now_ms)
+        self._seed_book(item)
+        item.remark(self.now_ms)
+        self._regroup()
+        created = msgspec.json.encode(instrument_json(spec, self.now_ms)).decode()
+        self._publish_listing(item, "creation", created)
+        self.set_state(item, "open")
+        return item
 
     def set_state(self, item: Instrument, state: str) -> None:
         """Move an instrument to another life-cycle state and tell `instrument.state` about it."""
         item.state = state
         item.rebuild_stats()
-        data = frames.instrument_state(item.spec.name, self.now_ms, state)
+        self._publish_listing(item, "state", frames.instrument_state(item.spec.name, self.now_ms, state))
+
+    def _publish_listing(self, item: Instrument, what: str, data: str) -> None:
         for kind in (item.spec.kind, "any"):
             for currency in (item.spec.currency, "any"):
-                channel = f"instrument.state.{kind}.{currency}"
+                channel = f"instrument.{what}.{kind}.{currency}"
                 if channel in self.outlet.listened:
                     self.outlet.publish(channel, data, self.now_ms, None)
 
@@ -329,69 +374,3 @@ class Market:
             data = "[" + ",".join([trade.text for trade in fresh]) + "]"
             self.outlet.publish(channel, data, [fresh[0].trade_id, fresh[-1].trade_id], None)
         self._pending.clear()
-
-    def _publish_slow(self) -> None:
-        """Channels that speak once a second."""
-        now, listened, publish = self.now_ms, self.outlet.listened, self.outlet.publish
-        for index in self.indices.all.values():
-            for channel in (f"deribit_price_index.{index.name}", f"deribit_volatility_index.{index.name}"):
-                if channel in listened:
-                    publish(channel, self._slow_data(channel, index), now, None)
-            channel = f"markprice.options.{index.name}"
-            if channel in listened:
-                publish(channel, self.mark_rows(index), now, None)
-        if "platform_state" in listened:
-            names = list(self.indices.all)
-            publish("platform_state", frames.platform_state(names[self.steps // 100 % len(names)]), now, None)
-
-    def _slow_data(self, channel: str, index: Index) -> str:
-        if channel.startswith("deribit_price_index."):
-            return frames.price_index(index.name, self.now_ms, index.price)
-        return frames.volatility_index(index.name, self.now_ms, round(index.volatility, 4))
-
-    def mark_rows(self, index: Index) -> str:
-        """`markprice.options`: one row per option of an index."""
-        rows = [
-            item.mark_row(self.now_ms)
-            for item in self.instruments.values()
-            if item.index is index and item.smile is not None
-        ]
-        return "[" + ",".join(rows) + "]"
-
-    def first_frame(self, channel: str) -> tuple[str, object] | None:
-        """`data` and sequence id sent right after a channel was subscribed; None where nothing is."""
-        now, parts = self.now_ms, channel.split(".")
-        if parts[0] == "markprice":
-            return self.mark_rows(self.indices.all[parts[2]]), now
-        if parts[0].startswith("deribit_"):
-            return self._slow_data(channel, self.indices.all[parts[1]]), now
-        if parts[0] == "platform_state":
-            return frames.platform_state(next(iter(self.indices.all))), now
-        item = self.instruments.get(parts[1]) if len(parts) > 1 else None
-        if item is None:
-            return None
-        if parts[0] == "ticker":
-            return item.ticker_data(now), now
-        if parts[0] == "quote":
-            return item.quote_data(now), now
-        if parts[0] == "perpetual":
-            return item.perpetual_data(now), now
-        if channel == item.channel_book:
-            return item.snapshot_data(now), item.book.change_id
-        if parts[0] == "book":
-            return item.grouped_data(now, int(parts[3])), item.book.change_id
-        return None
-
-
-def _activity(items: list[Instrument], now_ms: int) -> dict[str, float]:
-    """Zipf weights: perpetuals first, then futures, then options by distance from the money and life left."""
-
-    def rank(item: Instrument) -> tuple[int, float]:
-        spec = item.spec
-        if spec.kind != "option":
-            return (0 if spec.perpetual else 1), float(spec.expiry_ms)
-        distance = abs(spec.strike / item.index.price - 1.0)
-        return 1, distance * 10 + (spec.expiry_ms - now_ms) / 86_400_000 / 30 + (2.0 if spec.linear else 0.0)
-
-    ordered = sorted(items, key=rank)
-    return {item.spec.name: 1.0 / (position + 1) ** ZIPF_EXPONENT for position, item in enumerate(ordered)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from random import Random
@@ -52,14 +53,15 @@ class Index:
 class Indices:
     """All indices of a chain; a linear one is pegged to the USD index of the same coin."""
 
-    def __init__(self, names: list[str], rng: Random) -> None:
+    def __init__(self, names: list[str], rng: Random, prices: Mapping[str, float]) -> None:
         self.all: dict[str, Index] = {}
         for name in names:
             base = name.split("_")[0].upper()
-            price = round(index_start(base) * (1.0 + rng.uniform(-0.002, 0.002)), 2)
+            price = round(prices.get(base, index_start(base)) * (1.0 + rng.uniform(-0.002, 0.002)), 2)
             self.all[name] = Index(name, price, price, premium=rng.gauss(0.0, 0.0002))
 
     def second(self, rng: Random) -> None:
+        """One second for every index."""
         for index in self.all.values():
             pegged = self.all.get(index.name.removesuffix("c")) if index.name.endswith("_usdc") else None
             index.second(rng)
@@ -78,6 +80,7 @@ class Smile:
     width: float
 
     def second(self, rng: Random) -> None:
+        """One second of a wandering level."""
         self.level = min(max(self.level * (1.0 + rng.gauss(0.0, 0.0004)), 0.05), 4.0)
 
     def vol(self, forward: float, strike: float, years: float) -> float:

@@ -38,6 +38,7 @@ class SimulatorProcess:
 
     def __init__(self, child: subprocess.Popen[bytes], port: int) -> None:
         self._child = child
+        self.pid = child.pid
         self.port = port
         self.ws_url = f"ws://127.0.0.1:{port}/ws/api/v2"
         self.rest_url = f"http://127.0.0.1:{port}/api/v2"
@@ -94,7 +95,13 @@ def start(settings: SimulatorSettings) -> Iterator[SimulatorProcess]:
         VenueUnavailableError: the child ended or was not ready in time.
     """
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", __name__, str(writer), msgspec.json.encode(settings, enc_hook=str).decode()]
+    command = [
+        sys.executable,
+        "-m",
+        __name__,
+        str(writer),
+        msgspec.json.encode(settings, enc_hook=str).decode(),
+    ]
     try:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(writer,))
     finally:

@@ -8,7 +8,6 @@ Only subscription notifications are replayed; replies and heartbeats are the ser
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class Recorded:
 
 
 class _Wrapper(msgspec.Struct):
-    msg: msgspec.Raw | None = msgspec.field(name="_msg", default=None)
+    msg: msgspec.Raw = msgspec.field(name="_msg", default_factory=msgspec.Raw)
 
 
 class _Params(msgspec.Struct):
@@ -90,10 +89,13 @@ def _lines(path: Path) -> Iterator[tuple[float | None, bytes]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if content.startswith(_ZSTD_MAGIC):
+        stream = zstandard.ZstdDecompressor().decompressobj()
         try:
-            content = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content)).read()
+            content = stream.decompress(content)
         except zstandard.ZstdError as error:
             raise InputError(f"{path}: not a whole zstd file ({error})") from None
+        if not stream.eof:
+            raise InputError(f"{path}: not a whole zstd file (it ends early)")
     for number, line in enumerate(content.split(b"\n"), start=1):
         if (
             not line.strip()
@@ -108,7 +110,7 @@ def _lines(path: Path) -> Iterator[tuple[float | None, bytes]]:
                 yield float(stamped[1]), stamped[2]
             else:
                 wrapped = _wrapper.decode(line).msg
-                yield None, line if wrapped is None else bytes(wrapped)
+                yield None, bytes(wrapped) or line
         except msgspec.DecodeError as error:
             raise InputError(f"{path}:{number}: not a recorded frame ({error})") from None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import WSMsgType, web
@@ -20,8 +22,33 @@ from lake.errors import InputError
 
 HOST: Final = "127.0.0.1"
 MIN_HEARTBEAT_S: Final = 10
+SOCKET_METHODS: Final = (
+    "subscribe",
+    "unsubscribe",
+    "unsubscribe_all",
+    "set_heartbeat",
+    "disable_heartbeat",
+)
 GARBAGE: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERP'
 _ENTITY_LIMIT: Final = 16 << 20
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /control` takes.
+
+    `drop_all` cuts every connection; `garbage` sends `text` to everybody; `silence` discards every frame
+    until `speak`; `gap` swallows the next `count` changes of one book while its chain goes on; `state` moves
+    an instrument to another state, `expire` ends its life, `list` adds a new one by name; `flush_account`
+    makes the account complete up to now; `stats` only reports.
+    """
+
+    action: Literal[
+        "drop_all", "garbage", "silence", "speak", "gap", "state", "expire", "list", "flush_account", "stats"
+    ]
+    instrument: str = ""
+    count: int = 1
+    state: str = ""
+    text: str = GARBAGE
 
 
 class Simulator:
@@ -44,10 +71,12 @@ class Simulator:
 
     @property
     def ws_url(self) -> str:
+        """Where the socket is."""
         return f"ws://{HOST}:{self.port}/ws/api/v2"
 
     @property
     def rest_url(self) -> str:
+        """What `/public/<method>` is appended to."""
         return f"http://{HOST}:{self.port}/api/v2"
 
     async def __aenter__(self) -> Simulator:
@@ -72,7 +101,7 @@ class Simulator:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task})
         self.hub.flush()
         for session in list(self.hub.sessions.values()):
             await session.socket.close()
@@ -80,6 +109,8 @@ class Simulator:
             await self._runner.cleanup()
         if self.account is not None:
             self.account.close()
+        if self._task is not None and not self._task.cancelled():
+            self._task.result()  # a feed that failed must not look like one that ended
 
     async def _feed(self) -> None:
         await self.feed.run()
@@ -97,18 +128,15 @@ class Simulator:
         arrived = time.time_ns()
         method = request.match_info["method"]
         try:
-            if method in (
-                "subscribe",
-                "unsubscribe",
-                "unsubscribe_all",
-                "set_heartbeat",
-                "disable_heartbeat",
-            ):
-                raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
-            body, status = rpc.reply(arrived, self.feed.methods.call(method, dict(request.query))), 200
+            body, status = rpc.reply(arrived, self._ask(method, dict(request.query))), 200
         except RpcError as error:
             body, status = rpc.refusal(arrived, error), 400
         return web.Response(body=body, status=status, content_type="application/json")
+
+    def _ask(self, method: str, params: dict[str, Any]) -> object:
+        if method in SOCKET_METHODS:
+            raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
+        return self.feed.methods.call(method, params)
 
     # -- WebSocket -------------------------------------------------------------------------------
 
@@ -206,36 +234,37 @@ class Simulator:
     # -- control ---------------------------------------------------------------------------------
 
     async def _control(self, request: web.Request) -> web.Response:
-        """`{"action": …}`: drop_all, garbage, gap, silence, speak, state, flush_account, stats."""
         try:
-            order = msgspec.json.decode(await request.read())
-            result = self.control(**order)
-        except (msgspec.DecodeError, TypeError, InputError) as error:
+            result = self.control(msgspec.json.decode(await request.read(), type=Order))
+        except (msgspec.DecodeError, InputError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response(result)
 
-    def control(self, action: str, **details: Any) -> dict[str, Any]:
-        """Do one scripted fault, or report.
+    def control(self, order: Order) -> dict[str, Any]:
+        """Do one scripted fault, or only report.
 
         Raises:
-            InputError: no such action or instrument.
+            InputError: no such instrument, or not in a replay.
         """
-        if action == "drop_all":
-            self.hub.drop_all()
-        elif action == "garbage":
-            payload = str(details.get("text", GARBAGE)).encode()
-            self.hub.publish_bytes(tuple(self.hub.sessions.values()), None, payload, None, None)
-            self.hub.flush()
-        elif action in ("silence", "speak"):
-            self.hub.silent = action == "silence"
-        elif action == "gap":
-            self.feed.gap(str(details["instrument"]), int(details.get("count", 1)))
-        elif action == "state":
-            self.feed.set_state(str(details["instrument"]), str(details["state"]))
-        elif action == "flush_account" and self.account is not None:
-            self.account.flush()
-        elif action != "stats":
-            raise InputError(f"no control action {action!r}")
+        hub = self.hub
+        match order.action:
+            case "drop_all":
+                hub.drop_all()
+            case "garbage":
+                hub.publish_bytes(tuple(hub.sessions.values()), None, order.text.encode(), None, None)
+                hub.flush()
+            case "silence" | "speak":
+                hub.silent = order.action == "silence"
+            case "gap":
+                self.feed.gap(order.instrument, order.count)
+            case "state":
+                self.feed.set_state(order.instrument, order.state)
+            case "expire":
+                self.feed.expire(order.instrument)
+            case "list":
+                self.feed.list_instrument(order.instrument)
+            case "flush_account" if self.account is not None:
+                self.account.flush()
         return self.stats()
 
     def stats(self) -> dict[str, Any]:
@@ -249,7 +278,18 @@ class Simulator:
         }
 
 
-async def run(settings: SimulatorSettings) -> None:
-    """Serve a simulated venue until cancelled."""
+async def run(settings: SimulatorSettings, on_ready: Callable[[Simulator], None] | None = None) -> None:
+    """Serve a simulated venue until SIGTERM or SIGINT; `on_ready` is told once it can be reached."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Simulator(settings) as simulator:
-        await simulator.wait()
+        if on_ready is not None:
+            on_ready(simulator)
+        serving = asyncio.create_task(simulator.wait())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if serving.done():
+            serving.result()
+        serving.cancel()

@@ -12,8 +12,9 @@ from lake.spool.records import Batch, Damage, RecordKind, SegmentDamagedError
 from lake.spool.recovery import RecoveryReport, TornTail, recover
 from lake.spool.retention import drop_segments
 from lake.spool.settings import SpoolSettings
+from lake.spool.stats import SpoolStats
 from lake.spool.stream import PreviousLife
-from lake.spool.writer import SpoolStats, SpoolWriter
+from lake.spool.writer import SpoolWriter
 
 __all__ = [
     "Batch",

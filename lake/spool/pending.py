@@ -73,8 +73,8 @@ class PendingRecords:
         self._tail: Chunk | None = None
         self._losses: dict[int, _Loss] = {}
 
-    def add(self, payload: bytes, connection: int, kind: int, recv_ns: int) -> None:
-        """Queue a record, or count it as lost where there is no room."""
+    def add(self, payload: bytes, connection: int, kind: int, recv_ns: int) -> int:
+        """Queue a record, or count it as lost where there is no room; return the memory then in use."""
         if recv_ns <= self._last_recv_ns:
             recv_ns = self._last_recv_ns + 1
         self._last_recv_ns = recv_ns
@@ -82,7 +82,7 @@ class PendingRecords:
         memory = self.memory_bytes + size + RECORD_OVERHEAD_BYTES
         if (memory > self._bytes_max or self._losses) and not self._fits(memory, kind):
             self._lose(connection, recv_ns)
-            return
+            return self.memory_bytes
         tail = self._tail
         if tail is None:
             tail = self._tail = Chunk()
@@ -95,6 +95,7 @@ class PendingRecords:
             self._tail = None
         self.memory_bytes = memory
         self.next_offset += 1
+        return memory
 
     def take(self, bytes_max: int) -> list[Chunk]:
         """Hand out the oldest chunks, at most about `bytes_max` together; they count until `release`."""

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -33,13 +32,13 @@ from lake.spool.records import RecordKind
 from lake.spool.recovery import RecoveryReport, recover
 from lake.spool.segment import SegmentFile
 from lake.spool.settings import SpoolSettings
+from lake.spool.stats import SpoolStats
 from lake.spool.stream import PreviousLife, StreamState, open_stream
 
 LOCK_FILE: Final = "LOCK"
 COMMIT_BYTES_MAX: Final = 16 << 20
 """Memory of the records in one commit; more waits for the next, so that durability keeps advancing."""
 RECORD_BYTES_MAX: Final = 256 << 20
-CONNECTION_MAX: Final = 0xFFFF
 SPACE_RETRY_FIRST_SECONDS: Final = 0.05
 SPACE_RETRY_MAX_SECONDS: Final = 1.0
 SYNC_TIMES_KEPT: Final = 4096
@@ -48,29 +47,6 @@ CAUSE_OVERFLOW: Final = "spool_overflow"
 CAUSE_DISK_FULL: Final = "disk_full"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStats:
-    """What a writer has done since it was opened."""
-
-    records: int
-    """Records made durable."""
-    bytes_raw: int
-    """Payload bytes made durable."""
-    bytes_written: int
-    """Bytes in segment files for them."""
-    commits: int
-    pending_bytes: int
-    """Memory held by records not durable yet."""
-    sync_p50_ms: float
-    """Half of the last commits took no longer than this to write and sync."""
-    sync_p95_ms: float
-    sync_p99_ms: float
-    dropped_records: int
-    """Records lost because the queue was full; each is in the interval of a gap event."""
-    disk_full: bool
-    last_error: str | None
 
 
 class SpoolWriter:
@@ -118,6 +94,8 @@ class SpoolWriter:
         self._closing = False
         self._closed = False
         self._error: LakeError | None = None
+        self._refusing = False
+        self._wake_at_bytes = float("inf")  # pending memory at which append() wakes a sleeping committer
 
         self._segment: SegmentFile | None = None
         self._segment_opened = 0.0
@@ -148,17 +126,15 @@ class SpoolWriter:
             TerminalError: the writer has failed or is closed; nothing is recorded any more.
             InputError: `payload` or `connection` is out of range.
         """
-        if self._error is not None or self._closing:
+        if self._refusing:
             raise self._failure()
         if connection >> 16 or len(payload) > RECORD_BYTES_MAX:
             raise InputError(f"connection {connection} or payload of {len(payload)} bytes is out of range")
-        now_ns = self._clock_ns() if recv_ns is None else recv_ns
-        pending = self._pending
+        if recv_ns is None:
+            recv_ns = self._clock_ns()
         with self._lock:
-            before = pending.memory_bytes
-            pending.add(payload, connection, kind, now_ns)
-            if before == 0 or before < self._settings.commit_bytes <= pending.memory_bytes:
-                self._changed.notify_all()
+            if self._pending.add(payload, connection, kind, recv_ns) >= self._wake_at_bytes:
+                self._wake_committer()
 
     @property
     def durable_offset(self) -> int:
@@ -230,7 +206,7 @@ class SpoolWriter:
         with self._lock:
             if self._closed:
                 return
-            self._closing = self._closed = True
+            self._closing = self._closed = self._refusing = True
             self._changed.notify_all()
         self._committer.join()
         try:
@@ -264,6 +240,11 @@ class SpoolWriter:
                 raise DiskFullError(f"no space left to open the spool in {self._folder}") from error
             self._held = held.pop_all()
         return state
+
+    def _wake_committer(self) -> None:
+        """Once: it sets the next level itself when it goes to sleep again. The lock is held."""
+        self._wake_at_bytes = float("inf")
+        self._changed.notify_all()
 
     # ---- the committer's thread ----
 
@@ -313,6 +294,7 @@ class SpoolWriter:
                 due = min(due, self._segment_opened + self._settings.segment_seconds)
             if due <= now:
                 return
+            self._wake_at_bytes = self._settings.commit_bytes if self._pending else 0
             self._changed.wait(None if due == float("inf") else due - now)
 
     def _rotation_due(self) -> bool:
@@ -401,7 +383,7 @@ class SpoolWriter:
             ) from error
 
     def _abandon_segment(self, error: OSError) -> None:
-        """After a failed write or sync nothing later in that file can be trusted: go on in a new one, once."""
+        """After a failed write or sync nothing more in that file can be trusted: go on in a new one, once."""
         self._last_error = str(error)
         self._disk_failures += 1
         segment, self._segment = self._segment, None
@@ -418,6 +400,7 @@ class SpoolWriter:
     def _fail(self, error: LakeError) -> None:
         with self._lock:
             self._error = error
+            self._refusing = True
             self._last_error = str(error)
             self._changed.notify_all()
 

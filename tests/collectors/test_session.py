@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from collectors.backoff import Backoff, BackoffSettings
 from collectors.deribit.session import Session
 from collectors.pace import TokenBucket
 from collectors.sink import Tape
@@ -349,5 +350,62 @@ def test_a_failing_sink_ends_the_session_with_its_own_error() -> None:
             await peer.push(tick(1))
             with pytest.raises(ZeroDivisionError):
                 await running
+
+    run(scenario())
+
+
+def test_only_a_connection_that_stayed_up_resets_the_backoff() -> None:
+    async def scenario() -> None:
+        now_s = [0.0]
+        ceilings: list[float] = []
+
+        def draw(low: float, high: float) -> float:
+            ceilings.append(high)
+            return 0.0
+
+        async with serving() as venue:
+            chosen = settings(venue.ws_url, stable_s=30.0)
+            sink = MemorySink()
+            session = Session(
+                1,
+                CHANNELS,
+                chosen,
+                Tape(sink),
+                pace=TokenBucket(1000.0, 1000),
+                backoff=Backoff(BackoffSettings(1.0, 60.0, 2.0), draw),
+                clock_s=lambda: now_s[0],
+            )
+            running = asyncio.create_task(session.run())
+            for lived_s in (1.0, 29.0, 31.0, 1.0):
+                peer = await venue.peer()
+                await session.established.wait()
+                now_s[0] += lived_s
+                lost = len(sink.events(Disconnected))
+                peer.reset()
+                await sink.until(lambda lost=lost: len(sink.events(Disconnected)) > lost)  # type: ignore[misc]
+            await venue.peer()
+            session.stop()
+            await running
+        assert ceilings == [1.0, 2.0, 1.0, 2.0]
+
+    run(scenario())
+
+
+def test_a_refusal_after_it_once_worked_is_waited_out() -> None:
+    async def scenario() -> None:
+        async def refuse_second(peer: Peer, call: Call) -> None:
+            if len(venue.peers) == 2 and call["method"] == "public/subscribe":
+                await peer.fail(call, -32602, "Invalid params")
+            else:
+                await answer_all(peer, call)
+
+        async with serving() as venue:
+            venue.answer = refuse_second
+            async with recording(venue) as (session, sink):
+                peer = await venue.peer()
+                await session.established.wait()
+                peer.reset()
+                await sink.until(lambda: len(sink.events(Subscribed)) == 2)
+            assert session.connects == 3
 
     run(scenario())

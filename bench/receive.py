@@ -1,0 +1,201 @@
+"""What receiving costs: CPU seconds per million frames of 760 bytes, for each WebSocket library.
+
+A server process writes the frames to the loopback, many to a write, so that the figure is the library's and
+not that of one wake-up and system call per frame; the last rows send each frame by itself to show that cost.
+The transport is measured with an empty callback, on the collector's real path (stamp, append to a sink that
+only counts, mark of a notification), and under TLS where the `openssl` command is there.
+
+    python -m bench.receive [--frames 200000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import multiprocessing.connection
+import shutil
+import ssl
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import picows
+
+from collectors.deribit.rpc import is_notification
+from collectors.sink import Tape
+from collectors.transport import TRANSPORTS, TransportSettings
+from lake.spool import RecordKind
+
+FRAME_BYTES = 760
+BURST_FRAMES = 50
+KNOWN_CPU_S = {"picows": 0.6, "websockets": 4.7}
+"""What others have measured for the bare libraries, CPU seconds per million frames."""
+
+
+def make_frame() -> bytes:
+    """A ticker-like notification of `FRAME_BYTES` bytes."""
+    params = {"channel": "ticker.BTC-27MAR27-90000-C.100ms", "data": {"pad": ""}}
+    message = {"jsonrpc": "2.0", "method": "subscription", "params": params}
+    bare = len(json.dumps(message, separators=(",", ":")))
+    params["data"] = {"pad": "x" * (FRAME_BYTES - bare)}
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+class _Blaster(picows.WSListener):
+    """Answers "frames burst" by so many frames, `burst` to a write, no faster than they are read; closes."""
+
+    def __init__(self) -> None:
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if frame.msg_type == picows.WSMsgType.TEXT:
+            self._task = asyncio.create_task(
+                self._blast(transport, *map(int, frame.get_payload_as_bytes().split()))
+            )
+        elif frame.msg_type == picows.WSMsgType.CLOSE:
+            transport.disconnect()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def _blast(self, transport: picows.WSTransport, frames: int, burst: int) -> None:
+        payload = make_frame()
+        chunk = (struct.pack("!BBH", 0x81, 126, len(payload)) + payload) * burst
+        for _ in range(0, frames, burst):
+            transport.underlying_transport.write(chunk)
+            await asyncio.sleep(0)
+            await self._writable.wait()
+        transport.send_close(picows.WSCloseCode.OK)
+
+
+def serve(pipe: multiprocessing.connection.Connection, certificate: tuple[str, str] | None) -> None:
+    """The server process: tells its port, serves until it is terminated."""
+
+    async def main() -> None:
+        context = None
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+        server = await picows.ws_create_server(lambda _: _Blaster(), "127.0.0.1", 0, ssl=context)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+class _CountingSink:
+    """Appends nowhere."""
+
+    def __init__(self) -> None:
+        self.records = 0
+
+    def append(
+        self,
+        payload: bytes,
+        *,
+        connection: int = 0,
+        kind: RecordKind = RecordKind.FRAME,
+        recv_ns: int | None = None,
+    ) -> None:
+        del payload, connection, kind, recv_ns
+        self.records += 1
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        del timeout_s
+
+
+def _ignore(_: bytes) -> None:
+    return
+
+
+def _session_path() -> Callable[[bytes], None]:
+    tape = Tape(_CountingSink())
+
+    def on_frame(payload: bytes) -> None:
+        tape.frame(payload, 1)
+        if not is_notification(payload):
+            raise AssertionError(payload)
+
+    return on_frame
+
+
+async def receive(
+    transport: str,
+    url: str,
+    on_frame: Callable[[bytes], None],
+    order: tuple[int, int],
+    context: ssl.SSLContext | None,
+) -> tuple[float, float]:
+    """CPU seconds and wall seconds to receive the frames of `order` (frames, frames to a write)."""
+    link = await TRANSPORTS[transport](url, on_frame, TransportSettings(ssl_context=context))
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    link.send(b"%d %d" % order)
+    await link.wait_closed()
+    return time.process_time() - cpu_s, time.perf_counter() - wall_s
+
+
+def make_certificate(folder: Path) -> tuple[str, str] | None:
+    """Files of a certificate for 127.0.0.1 and its key; None without the `openssl` command."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    options = "-x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    subprocess.run([openssl, "req", *options.split(), *names], check=True, capture_output=True)
+    return cert, key
+
+
+def measure(
+    title: str,
+    on_frame: Callable[[bytes], None],
+    order: tuple[int, int],
+    certificate: tuple[str, str] | None = None,
+) -> None:
+    """Print one row for each library."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(theirs, certificate), daemon=True
+    )
+    server.start()
+    try:
+        scheme = "wss" if certificate else "ws"
+        context = ssl.create_default_context(cafile=certificate[0]) if certificate else None
+        url = f"{scheme}://127.0.0.1:{ours.recv()}/"
+        for transport in TRANSPORTS:
+            cpu_s, wall_s = asyncio.run(receive(transport, url, on_frame, order, context))
+            print(
+                f"{title:<24} {transport:<11} {cpu_s / order[0] * 1e6:6.2f} CPU-s per million frames "
+                f"(known: {KNOWN_CPU_S[transport]}), {order[0] / wall_s:9,.0f} frames/s"
+            )
+    finally:
+        server.terminate()
+        server.join()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="CPU cost of receiving, by WebSocket library")
+    parser.add_argument("--frames", type=int, default=200_000)
+    frames = parser.parse_args().frames
+    measure("transport alone", _ignore, (frames, BURST_FRAMES))
+    measure("stamp, append, classify", _session_path(), (frames, BURST_FRAMES))
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder))
+        if certificate is not None:
+            measure("transport alone, TLS", _ignore, (frames, BURST_FRAMES), certificate)
+    measure("each frame by itself", _ignore, (frames, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What the tests of the pipeline share: recorded lakes, child processes that die on command, and a second opinion.
+
+The second opinion (`expected`) decodes the spool in one go, without ingest, and sums content hashes. A lake holds
+every durable record exactly once if and only if its tables' hashes and row counts come out the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from collectors.daemon import record
+from collectors.settings import CollectorSettings
+from collectors.simulator import SimulatorSettings
+from collectors.simulator.process import start
+from lake.content import content_hash
+from lake.delta import Table
+from lake.root import Root, open_root
+from lake.schema import TABLES
+from lake.spool import Batch, SpoolSettings, read_segment, sealed_segments
+from pipeline.decoding import OFFSET, chunks
+from quality.verify import verify
+
+TICKS = ("quotes", "trades", "book")
+STREAM = "deribit"
+MODULUS = 1 << 64
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Rows and content hash per table."""
+
+    rows: dict[str, int]
+    hashes: dict[str, int]
+
+
+def record_market(
+    folder: Path, *, frames: int, instruments: int = 60, segment_bytes: int = 40_000, seed: int = 3
+) -> Root:
+    """A lake whose spool holds a simulated market, in many small segments; nothing ingested."""
+    root = open_root(folder, create=True)
+    settings = SimulatorSettings(
+        instruments=instruments, rate=3000.0, seed=seed, hold=True, max_frames=frames
+    )
+    with start(settings) as venue:
+        urls = CollectorSettings(ws_url=venue.ws_url, rest_url=venue.rest_url)
+        record(
+            root, urls, SpoolSettings(segment_bytes=segment_bytes), stream=STREAM, seconds=frames / 2500 + 1
+        )
+    return root
+
+
+def copy_of(root: Root, folder: Path) -> Root:
+    """The same lake elsewhere, to be ill-treated."""
+    shutil.copytree(root.path, folder)
+    return open_root(folder)
+
+
+def expected(root: Root) -> Holding:
+    """What the tables must hold, decoded from the whole spool at once."""
+    rows: Counter[str] = Counter()
+    hashes: Counter[str] = Counter()
+    segments = sealed_segments(root.stream(STREAM))
+    items = (item for segment in segments for item in read_segment(segment.path, skip_damage=True))
+    for chunk in chunks(items, "deribit", segments[0].stream):
+        for name in TICKS:
+            table = chunk.rows.get(name)
+            if table is not None:
+                rows[name] += len(table)
+                hashes[name] += content_hash(table.drop_columns([OFFSET]))
+    return Holding(dict(rows), {name: value % MODULUS for name, value in hashes.items()})
+
+
+def held(root: Root) -> Holding:
+    """What the tables hold, by the log."""
+    rows: dict[str, int] = {}
+    hashes: dict[str, int] = {}
+    for name in TICKS:
+        files = Table.open(root, TABLES[name]).files()
+        rows[name] = sum(file.rows for file in files)
+        hashes[name] = sum(file.content_hash for file in files) % MODULUS
+    return Holding(rows, hashes)
+
+
+def assert_sound(root: Root) -> None:
+    """`lake verify` finds nothing to say."""
+    assert verify(root).problems == []
+
+
+def durable_frames(root: Root) -> list[bytes]:
+    """The frames of the sealed spool, in order."""
+    found: list[bytes] = []
+    for segment in sealed_segments(root.stream(STREAM)):
+        for item in read_segment(segment.path):
+            assert isinstance(item, Batch)
+            found += [p for p, kind in zip(item.payloads, item.kind, strict=True) if kind == 0]
+    return found
+
+
+def lake_command(*arguments: str, crash_at: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a verb in a process of its own, to be killed at a named step or whenever the test likes."""
+    setting = {"LAKE_CRASH_AT": crash_at} if crash_at else {}
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments],
+        env={**os.environ, **setting, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Exit code (negative: the signal) and output."""
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output.decode()
+
+
+KILLED = -signal.SIGKILL
+
+
+def read_table(root: Root, name: str) -> pa.Table:
+    """All rows of a table, with its partition columns, by the lake's own SQL."""
+    from lake.views import query
+
+    return query(root, f"SELECT * FROM {name}")

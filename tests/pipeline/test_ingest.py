@@ -1,0 +1,192 @@
+"""Ingest: every durable record reaches the tables once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from lake.errors import BusyError
+from lake.events import Gap, encode_event
+from lake.locks import exclusive
+from lake.root import Root, open_root
+from lake.spool import RecordKind, SpoolSettings, SpoolWriter, sealed_segments
+from pipeline.ingest import IngestSettings, ingest
+from tests.pipeline import kit
+
+STEPS = (
+    "ingest:after_decode",
+    "ingest:after_quotes",
+    "ingest:after_trades",
+    "ingest:after_book",
+    "ingest:after_instruments",
+    "ingest:after_gaps",
+    "ingest:after_group",
+    "delta:before_write",
+    "delta:after_write",
+    "delta:before_commit",
+    "delta:after_commit",
+    "delta:after_fsync",
+)
+SMALL = IngestSettings(records_per_commit=1)  # one segment a commit
+
+
+def write_frames(root: Root, frames: list[bytes], **settings: int) -> None:
+    with SpoolWriter(root.stream(kit.STREAM), SpoolSettings(**settings)) as spool:
+        for frame in frames:
+            spool.append(frame)
+
+
+def test_everything_in_the_spool_reaches_the_tables_once(recorded: Root) -> None:
+    wanted = kit.expected(recorded)
+    assert min(wanted.rows.values()) > 100
+    ingest(recorded)
+    assert kit.held(recorded) == wanted
+    assert ingest(recorded).segments == 0
+    assert kit.held(recorded) == wanted
+    kit.assert_sound(recorded)
+
+
+def test_segments_may_come_in_any_number_of_runs(recorded: Root) -> None:
+    wanted = kit.expected(recorded)
+    folder = recorded.stream(kit.STREAM)
+    segments = sealed_segments(folder)
+    assert len(segments) > 4
+    waiting = recorded.path.parent / "waiting"
+    waiting.mkdir()
+    for segment in segments[2:]:
+        segment.path.rename(waiting / segment.path.name)
+    ingest(recorded, SMALL)
+    for path in waiting.iterdir():
+        path.rename(folder / path.name)
+    ingest(recorded, SMALL)
+    assert kit.held(recorded) == wanted
+    kit.assert_sound(recorded)
+
+
+def test_kill_at_every_named_step_loses_and_repeats_nothing(recorded: Root) -> None:
+    wanted = kit.expected(recorded)
+    arguments = ("--root", str(recorded.path), "ingest")
+    for step in STEPS:
+        process = kit.lake_command(*arguments, crash_at=step, LAKE_INGEST_RECORDS_PER_COMMIT="1")
+        code, output = kit.finish(process)
+        assert code == kit.KILLED, f"{step}: {output}"
+    code, output = kit.finish(kit.lake_command(*arguments))
+    assert code == 0, output
+    assert kit.held(recorded) == wanted
+    kit.assert_sound(recorded)
+
+
+def test_kill_at_random_moments_loses_and_repeats_nothing(recorded: Root) -> None:
+    wanted = kit.expected(recorded)
+    arguments = ("--root", str(recorded.path), "ingest")
+    chance = random.Random(11)
+    killed = 0
+    for _ in range(12):
+        # The n-th arrival at a random step is a random moment that does not depend on the machine's speed.
+        at = f"{chance.choice(STEPS)}:{chance.randint(1, 6)}"
+        code, output = kit.finish(
+            kit.lake_command(*arguments, crash_at=at, LAKE_INGEST_RECORDS_PER_COMMIT="700")
+        )
+        assert code in (0, kit.KILLED), output
+        killed += code == kit.KILLED
+    assert killed >= 3
+    ingest(recorded)
+    assert kit.held(recorded) == wanted
+    kit.assert_sound(recorded)
+
+
+def test_undecodable_frames_are_kept_with_their_reason(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    garbage = (
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{'
+    )
+    write_frames(root, [garbage, b"\x00\xff not json at all"])
+    report = ingest(root)
+    assert report.counts["rejected"] == 2
+    [path] = (root.quarantine / "ingest").rglob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [base64.b64decode(line["payload"]) for line in lines] == [garbage, b"\x00\xff not json at all"]
+    assert all(line["reason"] for line in lines)
+    kit.assert_sound(root)
+
+
+def test_gaps_told_by_the_recorder_become_rows(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    gap = Gap(
+        start_ns=1_700_000_000_000_000_001, end_ns=1_700_000_001_000_000_001, cause="disconnect", connection=2
+    )
+    with SpoolWriter(root.stream(kit.STREAM)) as spool:
+        spool.append(encode_event(gap), kind=RecordKind.EVENT)
+    ingest(root)
+    [row] = kit.read_table(root, "gaps").to_pylist()
+    assert (row["cause"], row["connection"], row["healed"], row["venue"]) == (
+        "disconnect",
+        2,
+        False,
+        "deribit",
+    )
+    assert (row["end_ts"] - row["start_ts"]).total_seconds() == pytest.approx(1.000001)
+
+
+def test_flipped_bit_in_the_spool_costs_a_recorded_gap_and_nothing_else(recorded: Root) -> None:
+    before = kit.expected(recorded)
+    victim = sealed_segments(recorded.stream(kit.STREAM))[1].path
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    victim.write_bytes(content)
+    report = ingest(recorded)
+    assert report.counts["records_lost"] > 0
+    damage = [g for g in kit.read_table(recorded, "gaps").to_pylist() if g["cause"] == "spool_damage"]
+    assert sum(g["records_lost"] for g in damage) == report.counts["records_lost"]
+    after = kit.held(recorded)
+    assert all(0 < after.rows[name] <= before.rows[name] for name in kit.TICKS)
+    kit.assert_sound(recorded)
+
+
+def test_missing_segment_is_told_and_does_not_stop_the_rest(recorded: Root) -> None:
+    segments = sealed_segments(recorded.stream(kit.STREAM))
+    lost = segments[1].end_offset - segments[1].first_offset
+    segments[1].path.unlink()
+    ingest(recorded)
+    [gap] = [g for g in kit.read_table(recorded, "gaps").to_pylist() if g["cause"] == "spool_missing"]
+    assert gap["records_lost"] == lost
+    kit.assert_sound(recorded)
+
+
+def test_stream_of_a_lost_spool_folder_starts_anew(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    for _ in range(2):
+        write_frames(root, [b'{"jsonrpc":"2.0","id":1,"result":"ok"}'] * 3)
+        ingest(root)
+        for path in root.stream(kit.STREAM).iterdir():
+            path.unlink()
+    assert len(kit.read_table(root, "coverage")) == 2
+    kit.assert_sound(root)
+
+
+def test_stream_that_is_being_ingested_elsewhere_is_left_alone(recorded: Root) -> None:
+    with exclusive(recorded.locks / f"ingest-{kit.STREAM}.lock", "ingesting"):
+        report = ingest(recorded)
+    assert report.busy_streams == [kit.STREAM]
+    assert report.segments == 0
+
+
+def test_living_recorder_is_not_disturbed_by_ingest(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    with SpoolWriter(root.stream(kit.STREAM)) as spool:
+        spool.append(b'{"jsonrpc":"2.0","id":1,"result":"ok"}')
+        spool.flush()
+        assert ingest(root).segments == 0
+        with pytest.raises(BusyError, match="recording"), SpoolWriter(root.stream(kit.STREAM)):
+            pass
+    assert ingest(root).segments == 1
+
+
+def test_instrument_rows_appear_only_when_something_changed(recorded: Root) -> None:
+    ingest(recorded)
+    first = kit.read_table(recorded, "instruments")
+    assert len(first) == len(set(first["instrument"].to_pylist())) > 10

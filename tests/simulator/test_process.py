@@ -1,0 +1,110 @@
+"""The simulator in a process of its own, and a client nobody here wrote: ccxt's deribit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collectors.simulator import SimulatorSettings, read_account
+from collectors.simulator.process import SimulatorProcess, start
+from lake.errors import VenueUnavailableError
+from tests.simulator.support import Client, run
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[SimulatorProcess]:
+    with start(SimulatorSettings(instruments=80, rate=200.0)) as process:
+        yield process
+
+
+def test_ccxt_understands_the_venue(venue: SimulatorProcess) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ccxt
+    exchange = ccxt.deribit({"enableRateLimit": False})
+    exchange.urls["api"] = {"rest": f"http://127.0.0.1:{venue.port}"}
+    try:
+        markets = exchange.load_markets()
+        assert len(markets) == 80
+        assert {m["type"] for m in markets.values()} == {"swap", "future", "option"}
+        option = next(m for m in markets.values() if m["option"] and m["inverse"])
+        assert option["strike"] > 0
+        assert any(m["linear"] for m in markets.values() if m["option"])
+        for symbol in ("BTC/USD:BTC", option["symbol"]):
+            ticker = exchange.fetch_ticker(symbol)
+            assert ticker["timestamp"] > 1_600_000_000_000
+        assert exchange.fetch_ticker("BTC/USD:BTC")["bid"] > 1_000
+        book = exchange.fetch_order_book("BTC/USD:BTC", limit=10)
+        assert len(book["bids"]) == 10
+        assert book["bids"][0][0] < book["asks"][0][0]
+        trades = exchange.fetch_trades("BTC/USD:BTC", limit=20)
+        assert 0 < len(trades) <= 20
+        assert {t["side"] for t in trades} <= {"buy", "sell"}
+        since = exchange.milliseconds() - 3_600_000
+        candles = exchange.fetch_ohlcv("BTC/USD:BTC", "1m", since, 50)
+        assert len(candles) >= 49
+        assert all(low <= opened <= high for _, opened, high, low, *_ in candles)
+        assert len(exchange.fetch_tickers(params={"code": "BTC"})) > 10
+    finally:
+        exchange.session.close()
+
+
+def test_orders_reach_the_process_and_stop_completes_the_account(tmp_path: Path) -> None:
+    path = tmp_path / "account.jsonl"
+    settings = SimulatorSettings(instruments=20, rate=1_000.0, hold=True, max_frames=300, account=path)
+
+    async def listen(process: SimulatorProcess) -> int:
+        async with Client(process.ws_url) as client:
+            await client.call("public/subscribe", channels=["ticker.BTC-PERPETUAL.100ms"])
+            await client.until_quiet(1.0)
+            return len(client.frames)
+
+    with start(settings) as process:
+        received = run(listen(process))
+        assert process.wait_finished(10)["frames"] >= 300
+    assert len(list(read_account(path))) == received
+
+
+def test_a_simulator_that_cannot_start_says_so(tmp_path: Path) -> None:
+    with pytest.raises(VenueUnavailableError), start(SimulatorSettings(replay=(tmp_path / "none",))):
+        pass
+
+
+PARENT = """
+import sys, time
+from collectors.simulator.process import start
+from collectors.simulator.settings import SimulatorSettings
+with start(SimulatorSettings(instruments=3, rate=10.0)) as process:
+    print(process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_child_ends_with_its_parent() -> None:
+    repository = Path(__file__).parents[2]
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=repository)
+    assert parent.stdout is not None
+    with parent.stdout:
+        child = int(parent.stdout.readline())
+    assert alive(child)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.02)

@@ -1,0 +1,149 @@
+"""The command from outside: exit codes, one-line advice, machine-readable output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli import app, seconds
+from lake.root import Root, open_root
+from pipeline.ingest import ingest
+from tests.pipeline import kit
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Root:
+    """A small lake with ingested rows."""
+    root = kit.record_market(tmp_path_factory.mktemp("cli") / "lake", frames=1500, instruments=30)
+    ingest(root)
+    return root
+
+
+def run(root: Root | Path, *arguments: str) -> Result:
+    path = root.path if isinstance(root, Root) else root
+    return runner.invoke(app, ["--root", str(path), *arguments])
+
+
+def test_every_verb_has_help_with_an_example() -> None:
+    for name in ("demo", "simulate", "collect", "ingest", "compact", "sql", "verify", "status"):
+        result = runner.invoke(app, [name, "--help"])
+        assert result.exit_code == 0
+        assert "Example: lake" in result.stdout, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["sql", "SELECT * FROM quote"], "quote"),
+        (["sql", "SELECT bid FROM quotes"], "bid"),
+        (["sql", "SELEC 1"], "SELEC"),
+        (["sql", "SELECT 1", "--format", "parquet"], "add --out FILE.parquet"),
+        (
+            ["sql", "SELECT 1", "--format", "csv", "--out", "/nonexistent/x.csv"],
+            "/nonexistent/x.csv cannot be written",
+        ),
+        (["compact", "--table", "quote"], "there is no table 'quote'"),
+        (["compact", "--date", "yesterday"], "write it like 2026-11-20"),
+        (["collect", "--for", "soon"], "write it like 20s, 10m or 2h"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(lake: Root, arguments: list[str], advice: str) -> None:
+    result = run(lake, *arguments)
+    assert result.exit_code == 2, result.output
+    assert advice in result.output
+    assert "Traceback" not in result.output
+
+
+def test_folder_that_is_no_lake_is_named_with_the_cure(tmp_path: Path) -> None:
+    for verb in ("ingest", "compact", "verify", "status"):
+        result = run(tmp_path / "nothing", verb)
+        assert result.exit_code == 2
+        assert "is not a lake; start one with" in result.output
+
+
+def test_unknown_setting_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    config = tmp_path / "lake.toml"
+    config.write_text("[spool]\nsegment_second = 3\n")
+    result = runner.invoke(app, ["--config", str(config), "--root", str(tmp_path / "x"), "status"])
+    assert result.exit_code == 2
+    assert "did you mean segment_seconds?" in result.output
+
+
+def test_sql_answers_in_every_format(lake: Root, tmp_path: Path) -> None:
+    statement = (
+        "SELECT instrument, count(*) AS n FROM quotes GROUP BY ALL ORDER BY n DESC, instrument LIMIT 3"
+    )
+    table = run(lake, "sql", statement)
+    csv = run(lake, "sql", statement, "--format", "csv")
+    as_json = run(lake, "sql", statement, "--format", "json")
+    file = tmp_path / "out.parquet"
+    assert run(lake, "sql", statement, "--format", "parquet", "--out", str(file)).exit_code == 0
+    rows = pq.read_table(file).to_pylist()
+    assert json.loads(as_json.stdout) == rows
+    assert csv.stdout.splitlines()[1:] == [f'"{row["instrument"]}",{row["n"]}' for row in rows]
+    assert all(row["instrument"] in table.stdout for row in rows)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COPY (SELECT 1) TO '{root}/tables/x.parquet'",
+        "COPY (SELECT 1) TO '/tmp/lake-should-not-exist.csv'",
+        "CREATE TABLE t AS SELECT 1; COPY t TO '{root}/lake.json'",
+        "ATTACH '{root}/x.duckdb'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "DELETE FROM quotes",
+        "DROP VIEW quotes",
+    ],
+)
+def test_sql_cannot_write_or_look_elsewhere(lake: Root, statement: str) -> None:
+    before = sorted(str(p) for p in lake.path.rglob("*") if "locks" not in p.parts)
+    marker = (lake.path / "lake.json").read_bytes()
+    run(lake, "sql", statement.format(root=lake.path))
+    assert sorted(str(p) for p in lake.path.rglob("*") if "locks" not in p.parts) == before
+    assert (lake.path / "lake.json").read_bytes() == marker
+    assert not Path("/tmp/lake-should-not-exist.csv").exists()
+    if "DELETE" not in statement and "DROP" not in statement:
+        assert run(lake, "sql", statement.format(root=lake.path)).exit_code == 2
+
+
+def test_status_and_verify_speak_json(lake: Root) -> None:
+    status = json.loads(run(lake, "status", "--json").stdout)
+    assert {"tables", "streams", "gaps", "disk"} == set(status)
+    assert [row["waiting"] for row in status["streams"]] == [0]
+    verified = run(lake, "verify", "--json")
+    assert verified.exit_code == 0, verified.output
+    assert any(row["checked"] == "proof holds" for row in json.loads(verified.stdout))
+
+
+def test_verify_finds_a_flipped_bit_and_exits_1(lake: Root, tmp_path: Path) -> None:
+    damaged = kit.copy_of(lake, tmp_path / "damaged")
+    victim = max(
+        (damaged.path / "tables" / "quotes").rglob("*.parquet"), key=lambda path: path.stat().st_size
+    )
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 3] ^= 1
+    victim.write_bytes(content)
+    result = run(damaged, "verify")
+    assert result.exit_code == 1
+    assert victim.name in result.output
+
+
+def test_newer_lake_is_left_alone(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    (root.path / "lake.json").write_text('{"format": "ticklake", "layout": 99}')
+    result = run(root, "status")
+    assert result.exit_code == 2
+    assert "install a newer ticklake" in result.output
+
+
+def test_durations_are_read_with_their_unit() -> None:
+    assert [seconds(text) for text in ("500ms", "20s", "1.5m", "2h", "1d")] == [0.5, 20, 90, 7200, 86400]
