@@ -62,7 +62,7 @@ def test_a_recording_lists_subscribes_records_and_sums_up() -> None:
 
             names = [r["instrument_name"] for r in ROWS if r["is_active"]]
             expected = {f"{kind}.{name}.100ms" for name in names for kind in ("ticker", "book")}
-            expected.add("trades.any.BTC.100ms")
+            expected |= {"trades.future.BTC.100ms", "trades.option.BTC.100ms"}
             assert {channel for peer in peers for channel in peer.channels} == expected
             assert (summary.channels_asked, summary.channels_acknowledged) == (9, 9)
             assert (summary.instruments, summary.connections, summary.reconnects, summary.gaps) == (
@@ -200,7 +200,8 @@ def test_selection_takes_perpetuals_first_then_the_nearest_expiries() -> None:
 
 
 def test_trades_come_by_kind_and_currency() -> None:
-    assert trade_channels(CollectorSettings()) == ["trades.any.any.100ms"]
+    assert trade_channels(CollectorSettings()) == ["trades.future.any.100ms", "trades.option.any.100ms"]
+    assert trade_channels(CollectorSettings(kinds=())) == ["trades.any.any.100ms"]
     assert trade_channels(CollectorSettings(currencies=("BTC", "USDC"), kinds=("option",))) == [
         "trades.option.BTC.100ms",
         "trades.option.USDC.100ms",
