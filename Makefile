@@ -20,7 +20,7 @@ demo: $(STAMP) ## simulated venue to SQL answers in a minute, without network
 	@$(BIN)/lake demo
 
 test: $(STAMP) ## the whole test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto
 
 check: $(STAMP) ## ruff, mypy, import layers, generated docs up to date
 	@$(BIN)/ruff check .
