@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml uv.lock
 	@touch $@
 
 demo: $(STAMP) ## simulated venue to SQL answers in a minute, without network
+	@rm -rf demo-lake
 	@$(BIN)/lake demo
 
 test: $(STAMP) ## the whole test suite

@@ -6,8 +6,9 @@ import asyncio
 import signal
 
 from collectors.deribit.session import Unrecorded
-from collectors.recorder import Recorder, RecordingSummary
+from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
+from lake.errors import InputError
 from lake.root import Root
 from lake.spool import PreviousLife, SpoolSettings, SpoolWriter
 
@@ -28,9 +29,12 @@ def record(
     The interval since the stream's last life becomes a gap: "stopped" after a clean stop, else "crashed".
 
     Raises:
+        InputError: the stream's name does not begin with the venue's.
         BusyError: another process records this stream.
         VenueUnavailableError, VenueRefusedError: see `Recorder.run`.
     """
+    if stream.partition("-")[0] != VENUE:
+        raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
     with SpoolWriter(root.stream(stream), spool_settings, quarantine=root.quarantine / "spool") as spool:
         recorder = Recorder(settings, spool, name=stream, unrecorded=_unrecorded(spool.previous))
         return asyncio.run(_run(recorder, seconds))

@@ -98,6 +98,11 @@ class Table:
                 create_table(folder, spec)
             return cls(root, spec, repairs)
 
+    @classmethod
+    def find(cls, root: Root, spec: TableSpec) -> Table | None:
+        """The table for reading, or None where nothing has ever been ingested into it; changes nothing."""
+        return cls(root, spec) if delta_log.exists(root.table(spec.name)) else None
+
     @property
     def version(self) -> int:
         """Version of the newest commit."""

@@ -29,7 +29,8 @@ def status(root: Root) -> dict[str, list[dict[str, Any]]]:
 
 
 def _table(root: Root, name: str) -> dict[str, Any]:
-    files = Table.open(root, TABLES[name]).files()
+    table = Table.find(root, TABLES[name])
+    files = table.files() if table else []
     rows = sum(file.rows for file in files)
     size = sum(file.size for file in files)
     first, last = SPAN_COLUMNS.get(name, ("ts", "ts"))
@@ -53,7 +54,8 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
     done = 0
     if sealed:
         app = sealed[-1].stream
-        done = min(Table.open(root, spec).committed(app) or 0 for spec in TABLES.values())
+        tables = [Table.find(root, spec) for spec in TABLES.values()]
+        done = min((table.committed(app) or 0) if table else 0 for table in tables)
     return {
         "stream": name,
         "sealed": len(sealed),
