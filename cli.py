@@ -306,11 +306,14 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     Example: lake --root data verify
     """
+    from quality.gaps import gaps_by_cause
     from quality.verify import verify as verify_lake
 
     this: _Context = context.obj
     report = verify_lake(this.root())
     show(report.as_rows(), title="verified", as_json=as_json)
+    if not as_json:
+        show(gaps_by_cause(this.root()), title="holes on record")
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:
