@@ -145,14 +145,15 @@ def seconds(text: str) -> float:
     return float(match[1]) * SECONDS_PER_UNIT[match[2]]
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def simulate(
+    context: typer.Context,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one and prints it.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same market.")] = 1,
     instruments: Annotated[int, typer.Option(help="How many instruments to list.")] = 200,
     rate: Annotated[float, typer.Option(help="Frames per second over all channels.")] = 500.0,
     replay: Annotated[
-        list[Path] | None, typer.Option(help="Replay this recording instead; repeatable.")
+        list[Path] | None, typer.Option(help="Replay recordings instead: one or more files.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Replay speed; 1 is as recorded, 0 as fast as it goes.")] = 1.0,
     account: Annotated[Path | None, typer.Option(help="Write one JSON line per frame sent.")] = None,
@@ -165,12 +166,16 @@ def simulate(
 
     from collectors.simulator import SimulatorSettings, run
 
+    if context.args and not replay:
+        raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
     settings = SimulatorSettings(
         port=port,
         seed=seed,
         instruments=instruments,
         rate=rate,
-        replay=tuple(replay or ()),
+        replay=(*(replay or ()), *map(Path, context.args)),
+        # Recordings may name intervals (.raw) that a collector of today does not ask for.
+        replay_everything=True,
         replay_speed=speed,
         account=account,
     )
