@@ -7,8 +7,9 @@ import signal
 from collections.abc import Callable
 
 from collectors.aftermath import unrecorded
-from collectors.recorder import Recorder, RecordingSummary
+from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
+from lake.errors import InputError
 from lake.root import Root
 from lake.spool import SpoolSettings, SpoolWriter
 
@@ -28,9 +29,12 @@ def record(
     `on_durable` is told every new durable offset, in the spool's own thread.
 
     Raises:
+        InputError: the stream's name does not begin with the venue's.
         BusyError: another process records this stream.
         VenueUnavailableError, VenueRefusedError: see `Recorder.run`.
     """
+    if stream.partition("-")[0] != VENUE:
+        raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
     quarantine = root.quarantine / "spool"
     folder = root.stream(stream)
     with SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool:
