@@ -46,12 +46,3 @@ def test_example_of_the_readme(lake: Root, command: str) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
     assert result.stderr == ""
-
-
-@pytest.mark.parametrize(
-    "link", re.findall(r"\]\(([a-zA-Z0-9_./-]+)\)", (REPOSITORY / "README.md").read_text())
-)
-def test_link_of_the_readme_leads_somewhere(link: str) -> None:
-    if link.startswith("docs/") and not (REPOSITORY / "docs" / "cli.md").exists():
-        pytest.skip("the references are not generated yet")
-    assert (REPOSITORY / link).exists()
