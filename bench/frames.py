@@ -27,7 +27,9 @@ class _Everything:
         self._starts = tuple(f"{kind}." for kind in kinds)
 
     def __contains__(self, channel: object) -> bool:
-        return isinstance(channel, str) and channel.startswith(self._starts) and channel.count(".") == len("..")
+        return (
+            isinstance(channel, str) and channel.startswith(self._starts) and channel.count(".") == len("..")
+        )
 
 
 class _Outlet:

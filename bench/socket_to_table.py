@@ -68,7 +68,7 @@ def receive(root: Root, load: Load) -> Received:
         spool = SpoolWriter(root.stream(STREAM), settings)
         tape = Tape(spool)
         started = time.perf_counter()
-        asyncio.run(_session(tape, url, load.frames))
+        asyncio.run(session(tape, url, load.frames))
         spool.flush()
         wall_s = time.perf_counter() - started
         stats = spool.stats
@@ -76,13 +76,14 @@ def receive(root: Root, load: Load) -> Received:
     return Received(tape.frames, tape.frame_bytes, clock.used, wall_s, stats)
 
 
-async def _session(tape: Tape, url: str, frames: int) -> None:
-    session = Session(1, ["ticker.all"], CollectorSettings(ws_url=url), tape, pace=TokenBucket(1.0, 1))
-    running = asyncio.create_task(session.run())
+async def session(tape: Tape, url: str, frames: int) -> None:
+    """Run the collector's session at `url` until it has received `frames` notifications."""
+    recording = Session(1, ["ticker.all"], CollectorSettings(ws_url=url), tape, pace=TokenBucket(1.0, 1))
+    running = asyncio.create_task(recording.run())
     control = 2  # replies to set_heartbeat and subscribe
     while tape.frames < frames + control and not running.done():
         await asyncio.sleep(POLL_S)
-    session.stop()
+    recording.stop()
     await running
 
 
@@ -105,7 +106,13 @@ def measure(title: str, load: Load, must: float | None, aim: float | None) -> li
     size = received.frame_bytes / received.frames
     wall_s = received.wall_s + ingest_wall_s
     return [
-        Figure(f"{title}, {size:.0f} B: socket to table", (received.cpu_s + clock.used) / million, unit, must, aim),
+        Figure(
+            f"{title}, {size:.0f} B: socket to table",
+            (received.cpu_s + clock.used) / million,
+            unit,
+            must,
+            aim,
+        ),
         Figure("  receive, stamp, append, spool with fsync", received.cpu_s / million, unit),
         Figure("  ingest", clock.used / million, unit),
         *(Figure(f"    {stage}", used / million, unit) for stage, used in stages.seconds.items()),

@@ -26,11 +26,19 @@ PACE_S: Final = 0.005  # a paced sender writes what is due so often
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to send: so many frames of these channel kinds, per second or (rate 0) as fast as they are read."""
+    """What to send: so many frames of these channel kinds, per second or (rate 0) as fast as they are read.
+
+    Only `pool` frames are made where it is given; after the last, the first follows.
+    """
 
     frames: int
     kinds: tuple[str, ...] = ("ticker",)
     rate: float = 0.0
+    pool: int | None = None
+
+    def made(self) -> list[bytes]:
+        """The frames of the pool."""
+        return market_frames(min(self.frames, self.pool or self.frames), self.kinds)
 
 
 def wire(payload: bytes) -> bytes:
@@ -44,9 +52,9 @@ def wire(payload: bytes) -> bytes:
 class _Sender(picows.WSListener):
     """Acknowledges every call; the first subscription starts the frames."""
 
-    def __init__(self, frames: list[bytes], rate: float) -> None:
-        self._frames = frames
-        self._rate = rate
+    def __init__(self, pool: list[bytes], load: Load) -> None:
+        self._pool = pool
+        self._load = load
         self._writable = asyncio.Event()
         self._writable.set()
         self._task: asyncio.Task[None] | None = None
@@ -72,16 +80,15 @@ class _Sender(picows.WSListener):
 
     async def _send_all(self, transport: picows.WSTransport) -> None:
         loop = asyncio.get_running_loop()
-        started, sent, count = loop.time(), 0, len(self._frames)
+        rate, count, size = self._load.rate, self._load.frames, len(self._pool)
+        started, sent = loop.time(), 0
         while sent < count:
-            if self._rate:
-                await asyncio.sleep(PACE_S)
-                due = min(int((loop.time() - started) * self._rate), count)
-            else:
-                await asyncio.sleep(0)
-                due = min(sent + BURST_FRAMES, count)
-            transport.underlying_transport.write(b"".join(self._frames[sent:due]))
-            sent = due
+            await asyncio.sleep(PACE_S if rate else 0)
+            due = int((loop.time() - started) * rate) if rate else sent + BURST_FRAMES
+            at = sent % size
+            now = min(due - sent, count - sent, size - at)
+            transport.underlying_transport.write(b"".join(self._pool[at : at + now]))
+            sent += now
             await self._writable.wait()
 
 
@@ -89,8 +96,8 @@ def _serve(pipe: multiprocessing.connection.Connection, load: Load) -> None:
     """The child process: tells its port when the frames are made, serves until it is terminated."""
 
     async def main() -> None:
-        frames = [wire(frame) for frame in market_frames(load.frames, load.kinds)]
-        server = await picows.ws_create_server(lambda _: _Sender(frames, load.rate), "127.0.0.1", 0)
+        pool = [wire(frame) for frame in load.made()]
+        server = await picows.ws_create_server(lambda _: _Sender(pool, load), "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -103,6 +110,7 @@ def sending(load: Load) -> Iterator[str]:
     ours, theirs = multiprocessing.Pipe()
     child = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, load), daemon=True)
     child.start()
+    theirs.close()  # so that a child that dies ends the wait below
     try:
         yield f"ws://127.0.0.1:{ours.recv()}/ws/api/v2"
     finally:
