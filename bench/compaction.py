@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -58,7 +59,7 @@ def fill(root: Root, rows: pa.Table, files: int) -> None:
     """Append `rows` in `files` commits."""
     table = Table.open(root, SPEC)
     bounds = np.linspace(0, len(rows), files + 1).astype(int).tolist()
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         batch = rows.slice(start, stop - start)
         table.append(batch, app="bench", version=stop, origin=f"i.bench.{stop}")
 
@@ -84,7 +85,7 @@ def main() -> None:
     figures = [
         Figure("daily rewrite with proof", clock.used / million, unit, MUST, AIM),
         *(Figure(f"  {stage}", used / million, unit) for stage, used in stages.seconds.items()),
-        Figure("  the rest", (clock.used - stages.seconds.total()) / million, unit),
+        Figure("  the rest", (clock.used - sum(stages.seconds.values())) / million, unit),
         Figure("bytes before", rewritten.bytes_before / count, "B/row"),
         Figure("bytes after", rewritten.bytes_after / count, "B/row"),
         Figure(f"peak memory (before the rewrite {before_mb:.0f})", peak_rss_mb(), "MB"),

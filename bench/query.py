@@ -2,10 +2,10 @@
 
     python -m bench.query [--long]
 
-The lake is fabricated: one day is real (`bench.sample_day`; one family whole, of the others two instruments each,
-all rewritten as compaction leaves them); the other 15,000 files are entries in the log, with names, sizes and
-statistics like real ones, and no file behind them. They cost what a real log costs to read and to select from. A query that opened one of them would fail, so
-the benchmark also proves that the selection leaves that day alone.
+The lake is fabricated: one day is real (`bench.sample_day`; one family whole, of the others two instruments
+each, rewritten as compaction leaves them); the other 15,000 files are entries in the log, with names, sizes and
+statistics like real ones, and no file behind them. They cost what a real log costs to read and to select from.
+A query that opened one of them would fail, so the benchmark also proves that the selection leaves that day alone.
 
 Cold: a new connection, and the log and the day's file dropped from the page cache (where the kernel obeys).
 Warm: further queries over the same connection, each for another instrument. The longest and the median are told.
@@ -31,7 +31,7 @@ from deltalake.transaction import AddAction
 from bench.compaction import DAY, SPEC, TICKS, fill, quotes
 from bench.harness import Figure, report
 from lake.datafile import Partition, file_path
-from lake.parquet import FileStats
+from lake.parquet import FileStats, Scalar
 from lake.root import Root, open_root
 from lake.views import connect
 from pipeline.compact import compact
@@ -57,11 +57,12 @@ def other_days() -> Iterator[AddAction]:
     for back in range(1, DAYS):
         day = DAY - dt.timedelta(days=back)
         start = dt.datetime.combine(day, dt.time(), dt.UTC)
-        end = start + dt.timedelta(days=1, microseconds=-1)
+        end = start + dt.timedelta(days=1, milliseconds=-100)
         for family in FAMILIES:
             partition = Partition(day, family)
-            bounds = ({"ts": moment, "recv_ts": moment} for moment in (start, end))
-            stats = FileStats(FILE_BYTES, FILE_ROWS, *bounds, {"ts": 0, "recv_ts": 0})
+            first: dict[str, Scalar] = {"ts": start, "recv_ts": start}
+            last: dict[str, Scalar] = {"ts": end, "recv_ts": end}
+            stats = FileStats(FILE_BYTES, FILE_ROWS, first, last, {"ts": 0, "recv_ts": 0})
             path = file_path(partition, "c", FILE_ROWS, 0, hash((back, family)) % 2**64)
             values: dict[str, str | None] = {"date": day.isoformat(), "family": family}
             yield AddAction(path, FILE_BYTES, values, 0, True, stats.delta_json())
@@ -86,10 +87,9 @@ def fabricate(root: Root) -> list[str]:
 def _moved(rows: pa.Table, family: str) -> pa.Table:
     """The same rows as of another family's instruments."""
     names = pc.binary_join_element_wise(rows["instrument"].cast(pa.string()), family, "-")
-    rows = rows.set_column(rows.column_names.index("instrument"), "instrument", names)
-    return rows.set_column(
-        rows.column_names.index("family"), "family", pa.array([family] * len(rows), pa.string())
-    )
+    families = pa.array([family] * len(rows), pa.string())
+    moved = rows.set_column(rows.column_names.index("instrument"), rows.schema.field("instrument"), names)
+    return moved.set_column(rows.column_names.index("family"), rows.schema.field("family"), families)
 
 
 def forget(folder: Path) -> None:

@@ -116,7 +116,7 @@ def measure(title: str, load: Load, must: float | None, aim: float | None) -> li
         Figure("  receive, stamp, append, spool with fsync", received.cpu_s / million, unit),
         Figure("  ingest", clock.used / million, unit),
         *(Figure(f"    {stage}", used / million, unit) for stage, used in stages.seconds.items()),
-        Figure("    the rest", (clock.used - stages.seconds.total()) / million, unit),
+        Figure("    the rest", (clock.used - sum(stages.seconds.values())) / million, unit),
         Figure("  spool on disk", received.spool.bytes_written / received.frames, "B/frame"),
         Figure("  received until durable", received.frames / received.wall_s, "frames/s"),
         Figure(f"  sustained, receive then ingest ({files} files)", received.frames / wall_s, "frames/s"),

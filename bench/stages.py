@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +19,7 @@ class Stages:
     """CPU seconds of this process by stage, while inside `watching`."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     @contextmanager
