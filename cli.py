@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lake.errors import InputError, LakeError
+from lake.display import show
+from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
     from lake.root import Root
     from lake.settings import Sources
 
-VERSION: Final = "0.1.0"
+CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS_PER_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -106,7 +107,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs 
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"ticklake {VERSION}")
+        from importlib.metadata import version
+
+        typer.echo(f"ticklake {version('ticklake')}")
         raise typer.Exit
 
 
@@ -127,7 +130,11 @@ def _global(
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    context.obj = _Context(root, config, read_sources(config, sections()))
+    known = sections()
+    sources = read_sources(config, known)
+    for name, cls in known.items():
+        sources.section(name, cls)  # a slip anywhere is told now, not when the setting is first used
+    context.obj = _Context(root, config, sources)
 
 
 def seconds(text: str) -> float:
@@ -138,45 +145,15 @@ def seconds(text: str) -> float:
     return float(match[1]) * SECONDS_PER_UNIT[match[2]]
 
 
-def _show(rows: Sequence[Mapping[str, Any]], *, title: str, as_json: bool) -> None:
-    """Print `rows` as one table for people, or as a JSON list for programs."""
-    if as_json:
-        typer.echo(json.dumps(list(rows), default=str, indent=1))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in rows[0] if rows else ["nothing"]:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return "·"
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-        case float():
-            return f"{value:,.8g}"
-        case _:
-            return str(value)
-
-
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def simulate(
+    context: typer.Context,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one and prints it.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same market.")] = 1,
     instruments: Annotated[int, typer.Option(help="How many instruments to list.")] = 200,
     rate: Annotated[float, typer.Option(help="Frames per second over all channels.")] = 500.0,
     replay: Annotated[
-        list[Path] | None, typer.Option(help="Replay this recording instead; repeatable.")
+        list[Path] | None, typer.Option(help="Replay recordings instead: one or more files.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Replay speed; 1 is as recorded, 0 as fast as it goes.")] = 1.0,
     account: Annotated[Path | None, typer.Option(help="Write one JSON line per frame sent.")] = None,
@@ -189,12 +166,16 @@ def simulate(
 
     from collectors.simulator import SimulatorSettings, run
 
+    if context.args and not replay:
+        raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
     settings = SimulatorSettings(
         port=port,
         seed=seed,
         instruments=instruments,
         rate=rate,
-        replay=tuple(replay or ()),
+        replay=(*(replay or ()), *map(Path, context.args)),
+        # Recordings may name intervals (.raw) that a collector of today does not ask for.
+        replay_everything=True,
         replay_speed=speed,
         account=account,
     )
@@ -232,25 +213,30 @@ def collect(
             stream=stream,
             seconds=seconds(run_for) if run_for else None,
         )
-    _show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
+    show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
 
 
 @contextlib.contextmanager
 def _ingester_beside(this: _Context, stream: str) -> Iterator[None]:
-    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
+    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end.
+
+    It is stopped by the end of its input and not by a signal, which it would miss while it starts, and which
+    nobody would send if this process were killed.
+    """
     import subprocess
 
     command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
     if this.config:
         command += ["--config", str(this.config)]
-    command += ["ingest", "--follow", "--stream", stream]
-    # Its own session: Ctrl-C stops the recorder first, which then asks the ingester for its last round.
-    process = subprocess.Popen(command, start_new_session=True)
+    command += ["ingest", "--follow", "--leash", "--stream", stream]
+    # Its own session: Ctrl-C stops the recorder first, which then lets the ingester do its last round.
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE)
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        process.communicate()
+    if process.returncode:
+        raise TransientError("all is recorded, but not all of it ingested; see above, then run `lake ingest`")
 
 
 @app.command()
@@ -258,6 +244,9 @@ def ingest(
     context: typer.Context,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     follow: Annotated[bool, typer.Option(help="Go on until stopped; one last round at the end.")] = False,
+    leash: Annotated[
+        bool, typer.Option("--leash", hidden=True, help="With --follow: stop when standard input ends.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring every sealed segment of the spool into the tables, each record exactly once.
@@ -268,10 +257,12 @@ def ingest(
     from pipeline.ingest import ingest as ingest_once
 
     this: _Context = context.obj
-    run = follow_spool if follow else ingest_once
-    report = run(this.root(), this.settings("ingest"), this.settings("spool"), streams=stream)
-    if not follow:
-        _show(report.as_rows(), title="ingested", as_json=as_json)
+    places = this.root(), this.settings("ingest"), this.settings("spool")
+    if follow:
+        follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+        return
+    report = ingest_once(*places, streams=stream)
+    show(report.as_rows(), title="ingested", as_json=as_json)
 
 
 @app.command()
@@ -290,7 +281,7 @@ def compact(
     this: _Context = context.obj
     days = [_day(text) for text in date] if date else None
     report = compact_days(this.root(), this.settings("compact"), days=days, tables=table)
-    _show(report.as_rows(), title="compacted", as_json=as_json)
+    show(report.as_rows(), title="compacted", as_json=as_json)
 
 
 def _day(text: str) -> datetime.date:
@@ -319,7 +310,7 @@ def sql(
         raise InputError("--format parquet needs a file: add --out FILE.parquet")
     answer = query(this.root(), statement)
     if output is Format.table and out is None:
-        _show(answer.to_pylist() or [dict.fromkeys(answer.column_names)], title="", as_json=False)
+        show(answer.to_pylist())
     else:
         write_answer(answer, "csv" if output is Format.table else output.value, out)
 
@@ -330,11 +321,14 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     Example: lake --root data verify
     """
+    from quality.gaps import gaps_by_cause
     from quality.verify import verify as verify_lake
 
     this: _Context = context.obj
     report = verify_lake(this.root())
-    _show(report.as_rows(), title="verified", as_json=as_json)
+    show(report.as_rows(), title="verified", as_json=as_json)
+    if not as_json:
+        show(gaps_by_cause(this.root()), title="holes on record")
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:
@@ -355,28 +349,7 @@ def status(context: typer.Context, as_json: JsonFlag = False) -> None:
         typer.echo(json.dumps(report, default=str, indent=1))
         return
     for title, rows in report.items():
-        _show(rows, title=title, as_json=False)
-
-
-DEMO_QUESTIONS: Final = (
-    (
-        "Which instruments tick most?",
-        "SELECT instrument, count(*) AS ticks, max(ts) AS last_tick FROM quotes GROUP BY ALL ORDER BY ticks DESC LIMIT 5",
-    ),
-    (
-        "What does the smile of the busiest BTC expiry look like, with Greeks?",
-        "SELECT instrument, mark_price, mark_iv, delta, gamma, vega, theta FROM (SELECT *, split_part(instrument, '-', 2) AS expiry, "
-        "row_number() OVER (PARTITION BY instrument ORDER BY ts DESC) AS age FROM quotes WHERE family = 'btc_option') WHERE age = 1 "
-        "AND expiry = (SELECT split_part(instrument, '-', 2) FROM quotes WHERE family = 'btc_option' GROUP BY ALL ORDER BY count(*) DESC LIMIT 1) "
-        "AND delta BETWEEN 0.05 AND 0.95 ORDER BY delta DESC LIMIT 9",
-    ),
-    (
-        "Is every trade there? (trade_seq without holes)",
-        "SELECT family, count(*) AS trades, count(DISTINCT instrument) AS instruments, "
-        "sum(step - 1) AS missing FROM (SELECT family, instrument, trade_seq - lag(trade_seq, 1, trade_seq - 1) "
-        "OVER (PARTITION BY instrument ORDER BY trade_seq) AS step FROM trades) GROUP BY ALL ORDER BY trades DESC",
-    ),
-)
+        show(rows, title=title)
 
 
 @app.command()
@@ -398,24 +371,27 @@ def demo(
     if root.exists() and any(root.iterdir()):
         raise InputError(f"{root} is not empty; remove it or give another folder: lake demo --root DIR")
     lake = ["--root", str(root)]
-    with start(SimulatorSettings(port=0, seed=7, instruments=240, rate=1500.0)) as venue:
+    with start(SimulatorSettings(port=0, seed=7, instruments=600, rate=2000.0)) as venue:
         _step([*lake, "collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url, "--for", run_for])
-    _step([*lake, "compact"])
+    _step([*lake, "compact", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "verify"])
     _step([*lake, "status"])
-    for question, statement in DEMO_QUESTIONS:
-        typer.secho(f"\n{question}", bold=True)
-        _step([*lake, "sql", statement])
-    typer.secho("\nNext:", bold=True)
-    typer.echo(f'  lake --root {root} sql "SELECT * FROM book LIMIT 5"     any SQL over the lake')
-    typer.echo("  lake --root mylake collect --for 60s              the same from Deribit itself")
+    for text in (CONF / "demo.sql").read_text(encoding="utf-8").split(";\n"):
+        question, _, statement = text.strip().removeprefix("-- ").partition("\n")
+        if statement:
+            typer.secho(f"\n{question}", bold=True)
+            _step([*lake, "sql", statement], shown=f'lake --root {root} sql "{statement}"')
+    typer.secho("\nNext", bold=True)
+    typer.echo(f'  lake --root {root} sql "FROM book LIMIT 5"     any SQL over what was recorded')
+    typer.echo(f"  lake --root {root} status                     what the lake holds")
+    typer.echo("  lake --root mylake collect --for 60s           the same from Deribit itself")
 
 
-def _step(arguments: list[str]) -> None:
+def _step(arguments: list[str], *, shown: str | None = None) -> None:
     """Run one verb as a user would, showing the command line first."""
     import shlex
 
-    typer.secho(f"\n$ lake {shlex.join(arguments)}", fg="cyan")
+    typer.secho(f"\n$ {shown or 'lake ' + shlex.join(arguments)}", fg="cyan")
     app(arguments, standalone_mode=False)
 
 

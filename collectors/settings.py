@@ -28,8 +28,9 @@ class CollectorSettings:
     """REST address of the venue; methods are appended as /public/…"""
     currencies: tuple[str, ...] = ()
     """Currencies to record as the venue groups them (BTC, ETH, USDC, …); empty: all."""
-    kinds: tuple[str, ...] = ()
-    """Kinds of instrument to record: future, option, spot, future_combo, option_combo; empty: all."""
+    kinds: tuple[str, ...] = ("future", "option")
+    """Kinds of instrument to record: future (perpetuals too), option, spot, future_combo, option_combo; empty: all.
+    A trade of a combo appears on its legs as well."""
     name_pattern: str = ""
     """Regular expression that a whole instrument name must match; empty: all."""
     instruments_max: int | None = None

@@ -7,6 +7,7 @@ python -m docs.generate --check   exit 1 if one is not what the code says
 from __future__ import annotations
 
 import dataclasses
+import enum
 import sys
 import typing
 from pathlib import Path
@@ -41,12 +42,13 @@ def _options(command: Any) -> str:
             continue
         names = parameter.opts + parameter.secondary_opts
         label = "`" + "`, `".join(names) + "`" if names[0].startswith("-") else f"`{parameter.name.upper()}`"
-        default = parameter.default
-        shown = (
-            "" if default is None or callable(default) or parameter.is_flag_off(default) else f"`{default}`"
-        )
+        shown = "" if parameter.default in (None, False) else f"`{_default(parameter.default)}`"
         rows.append(f"| {label} | {shown} | {parameter.help or ''} |")
     return "\n".join(rows) + "\n"
+
+
+def _default(value: Any) -> str:
+    return str(value.value if isinstance(value, enum.Enum) else value)
 
 
 def settings_reference() -> str:

@@ -1,19 +1,18 @@
-"""An answer on its way out: CSV and JSON to the terminal or a file, Parquet to a file."""
+"""An answer on its way out for programs: CSV and JSON to the terminal or a file, Parquet to a file."""
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from lake.display import plain
 from lake.errors import InputError
 
 JSON_BATCH_ROWS: Final = 10_000
@@ -54,14 +53,6 @@ def _json_pieces(answer: pa.Table) -> Iterator[str]:
     separator = "\n"
     for batch in answer.to_batches(max_chunksize=JSON_BATCH_ROWS):
         for row in batch.to_pylist():
-            yield separator + json.dumps({name: _plain(value) for name, value in row.items()}, default=str)
+            yield separator + json.dumps({name: plain(value) for name, value in row.items()}, default=str)
             separator = ",\n"
     yield "\n]\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime.datetime | datetime.date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -98,6 +98,11 @@ class Table:
                 create_table(folder, spec)
             return cls(root, spec, repairs)
 
+    @classmethod
+    def find(cls, root: Root, spec: TableSpec) -> Table | None:
+        """The table for reading, or None where nothing has ever been ingested into it; changes nothing."""
+        return cls(root, spec) if delta_log.exists(root.table(spec.name)) else None
+
     @property
     def version(self) -> int:
         """Version of the newest commit."""
@@ -125,7 +130,10 @@ class Table:
             listing = listing.filter(pc.field("partition.date") == pa.scalar(date, pa.date32()))
         if family is not None:
             listing = listing.filter(pc.field("partition.family") == family)
-        return sorted((_data_file(row) for row in listing.to_pylist()), key=lambda file: file.path)
+        bounds = [f"{side}.{name}" for side in ("min", "max") for name in self.spec.stats]
+        present = [name for name in bounds if name in listing.column_names]
+        rows = listing.select(["path", "size_bytes", *present]).to_pylist()
+        return sorted((_data_file(row) for row in rows), key=lambda file: file.path)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, of the named columns where given, in no particular order; meant for the small tables."""

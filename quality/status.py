@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from typing import Any, Final
 
 from lake.delta import Table
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
 from lake.views import connect
+from quality.gaps import gaps_by_cause
 
-SPAN_COLUMNS = {"gaps": "start_ts", "coverage": "start_ts", "instruments": "valid_from"}
+SPAN_COLUMNS: Final = {
+    "gaps": ("start_ts", "end_ts"),
+    "coverage": ("start_ts", "end_ts"),
+    "instruments": ("valid_from", "valid_from"),
+}
 
 
 def status(root: Root) -> dict[str, list[dict[str, Any]]]:
@@ -19,26 +24,27 @@ def status(root: Root) -> dict[str, list[dict[str, Any]]]:
     return {
         "tables": [_table(root, name) for name in TABLES],
         "streams": [_stream(root, name) for name in root.streams()],
-        "gaps": _gaps(root),
+        "gaps": gaps_by_cause(root),
         "disk": [_disk(root)],
     }
 
 
 def _table(root: Root, name: str) -> dict[str, Any]:
-    files = Table.open(root, TABLES[name]).files()
+    table = Table.find(root, TABLES[name])
+    files = table.files() if table else []
     rows = sum(file.rows for file in files)
     size = sum(file.size for file in files)
-    stamp = SPAN_COLUMNS.get(name, "ts")
+    first, last = SPAN_COLUMNS.get(name, ("ts", "ts"))
     with connect(root) as sql:
-        first, last = sql.execute(f"SELECT min({stamp}), max({stamp}) FROM {name}").fetchone() or (None, None)  # noqa: S608
+        span = sql.execute(f"SELECT min({first}), max({last}) FROM {name}").fetchone() or (None, None)  # noqa: S608
     return {
         "table": name,
         "rows": rows,
         "files": len(files),
         "bytes": size,
         "bytes/row": round(size / rows, 1) if rows else None,
-        "first": first,
-        "last": last,
+        "first": span[0],
+        "last": span[1],
     }
 
 
@@ -49,7 +55,8 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
     done = 0
     if sealed:
         app = sealed[-1].stream
-        done = min(Table.open(root, spec).committed(app) or 0 for spec in TABLES.values())
+        tables = [Table.find(root, spec) for spec in TABLES.values()]
+        done = min((table.committed(app) or 0) if table else 0 for table in tables)
     return {
         "stream": name,
         "sealed": len(sealed),
@@ -59,18 +66,6 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
         "waiting": end - done,
         "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
     }
-
-
-def _gaps(root: Root) -> list[dict[str, Any]]:
-    with connect(root) as sql:
-        answer = sql.execute(
-            "SELECT cause, count(*) AS gaps, count(*) FILTER (healed) AS healed, "
-            "round(sum(epoch(end_ts - start_ts)), 3) AS seconds, sum(records_lost)::BIGINT AS records_lost "
-            "FROM gaps GROUP BY cause ORDER BY seconds DESC"
-        )
-        names = [column[0] for column in answer.description or []]
-        rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-    return rows or [dict.fromkeys(names)]
 
 
 def _disk(root: Root) -> dict[str, Any]:

@@ -147,3 +147,18 @@ def test_newer_lake_is_left_alone(tmp_path: Path) -> None:
 
 def test_durations_are_read_with_their_unit() -> None:
     assert [seconds(text) for text in ("500ms", "20s", "1.5m", "2h", "1d")] == [0.5, 20, 90, 7200, 86400]
+
+
+def test_lake_that_holds_nothing_yet_is_sound_and_stays_untouched_by_looking(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    before = sorted(str(path) for path in root.path.rglob("*"))
+    assert run(root, "verify").exit_code == 0
+    assert run(root, "status").exit_code == 0
+    assert run(root, "sql", "SELECT count(*) FROM quotes").exit_code == 0
+    assert sorted(str(path) for path in root.path.rglob("*")) == before
+
+
+def test_stream_of_no_venue_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    result = run(tmp_path / "lake", "collect", "--no-ingest", "--stream", "main", "--for", "1s")
+    assert result.exit_code == 2
+    assert "begin the name with the venue" in result.output

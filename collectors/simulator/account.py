@@ -54,11 +54,13 @@ class Account:
             self.flush()
 
     def flush(self) -> None:
+        """Make the file complete up to now."""
         self._file.write(self._buffer)
         self._file.flush()
         self._buffer.clear()
 
     def close(self) -> None:
+        """Flush and close the file."""
         self.flush()
         self._file.close()
 

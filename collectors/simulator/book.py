@@ -73,22 +73,17 @@ class Book:
 
     @property
     def best_bid(self) -> int | None:
+        """Tick of the best bid."""
         return self._ticks[0][-1] if self._ticks[0] else None
 
     @property
     def best_ask(self) -> int | None:
+        """Tick of the best ask."""
         return self._ticks[1][0] if self._ticks[1] else None
 
     def amount(self, side: int, tick: int) -> int:
         """Units resting at a level; side 0 bids, 1 asks."""
         return self._amounts[side].get(tick, 0)
-
-    def amount_value(self, units: int) -> float:
-        """An amount in the venue's unit."""
-        return round(units * self.unit, 6)
-
-    def depth(self, side: int) -> int:
-        return len(self._ticks[side])
 
     def top(self) -> tuple[int | None, int | None, int, int]:
         """Best bid and ask with their units: what a ticker shows."""

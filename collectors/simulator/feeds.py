@@ -6,13 +6,15 @@ import asyncio
 import time
 from typing import Any, Final
 
-from collectors.simulator.chain import build_chain
+from collectors.simulator.chain import build_chain, parse_name
 from collectors.simulator.chain_file import load_chain
+from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import STEP_MS, Market
 from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
 from collectors.simulator.session import Hub, Session
 from collectors.simulator.settings import SimulatorSettings
+from collectors.simulator.slow import first_frame
 from lake.errors import InputError
 
 _SLEEP_WORTH_S: Final = 0.001
@@ -56,14 +58,22 @@ class GeneratedFeed:
             await hub.drained()
             due += pace
             wait = due - loop.time()
-            if wait < -_MAX_LAG_S:
+            if not pace:
+                due = loop.time()
+            elif wait < -_MAX_LAG_S:
+                self._slip(-wait)
                 due -= wait
-                self._slipped_s -= wait
             await asyncio.sleep(wait if wait > _SLEEP_WORTH_S else 0)
+
+    def _slip(self, seconds: float) -> None:
+        """This process was too slow: venue time that follows the wall clock skips what was lost."""
+        self._slipped_s += seconds
+        if self._settings.start_ms is None and self.market.speed == 1.0:
+            self.market.now_ms += int(seconds * 1000)
 
     def greet(self, session: Session, channel: str) -> None:
         """The first frame of a channel just subscribed."""
-        first = self.market.first_frame(channel)
+        first = first_frame(self.market, channel)
         if first is not None:
             data, seq = first
             self._hub.publish_to(session, channel, data, seq)
@@ -73,16 +83,31 @@ class GeneratedFeed:
         self._item(instrument).skip_changes += count
 
     def set_state(self, instrument: str, state: str) -> None:
+        """Move an instrument to another life-cycle state and tell the subscribers."""
         self.market.set_state(self._item(instrument), state)
         self._hub.flush()
 
-    def _item(self, name: str) -> Any:
+    def expire(self, instrument: str) -> None:
+        """End the life of an instrument now."""
+        self.market.retire([self._item(instrument)])
+        self._hub.flush()
+
+    def list_instrument(self, instrument: str) -> None:
+        """Add an instrument by name; its channels can be subscribed from now on."""
+        if instrument in self.market.instruments:
+            raise InputError(f"{instrument} is listed already")
+        self.market.add(parse_name(instrument, now_ms=self.market.now_ms))
+        self.channels = _market_channels(self.market)
+        self._hub.flush()
+
+    def _item(self, name: str) -> Instrument:
         found = self.market.instruments.get(name)
         if found is None:
             raise InputError(f"no instrument {name!r} is listed")
         return found
 
     def stats(self) -> dict[str, Any]:
+        """How far the market is: frames made, venue time, its speed against the wall clock, time lost."""
         market = self.market
         return {
             "frames": market.frames,
@@ -106,6 +131,7 @@ def _market_channels(market: Market) -> frozenset[str]:
     for kind in ("option", "future", "spot", "any", "future_combo", "option_combo"):
         for currency in currencies:
             found |= {f"trades.{kind}.{currency}.100ms", f"instrument.state.{kind}.{currency}"}
+            found.add(f"instrument.creation.{kind}.{currency}")
     for name in market.indices.all:
         found |= {f"deribit_price_index.{name}", f"markprice.options.{name}"}
         if name in _DVOL_INDICES:
@@ -176,5 +202,14 @@ class ReplayFeed:
         """Refused: a replay says what was recorded."""
         raise InputError(f"a replay is byte for byte: {instrument} cannot become {state!r}")
 
+    def expire(self, instrument: str) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot expire")
+
+    def list_instrument(self, instrument: str) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: {instrument} cannot be listed")
+
     def stats(self) -> dict[str, Any]:
+        """How far the replay is."""
         return {"replayed": self._sent, "skipped": self._skipped, "recorded": len(self.recorded)}

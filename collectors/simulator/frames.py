@@ -150,22 +150,27 @@ def trade(
 
 
 def price_index(name: str, timestamp: int, price: float) -> str:
+    """`deribit_price_index`."""
     return f'{{"timestamp":{timestamp},"price":{number(price)},"index_name":"{name}"}}'
 
 
 def volatility_index(name: str, timestamp: int, volatility: float) -> str:
+    """`deribit_volatility_index`, percent."""
     return f'{{"timestamp":{timestamp},"volatility":{number(volatility)},"index_name":"{name}"}}'
 
 
 def platform_state(index: str) -> str:
+    """An index that is not locked."""
     return f'{{"locked":false,"price_index":"{index}"}}'
 
 
 def instrument_state(name: str, timestamp: int, state: str) -> str:
+    """A life-cycle event."""
     return f'{{"timestamp":{timestamp},"state":"{state}","instrument_name":"{name}"}}'
 
 
 def perpetual(timestamp: int, index: float, interest: float) -> str:
+    """Interest of a perpetual."""
     return f'{{"timestamp":{timestamp},"interest":{number(interest)},"index_price":{number(index)}}}'
 
 

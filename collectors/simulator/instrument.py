@@ -159,7 +159,8 @@ class Instrument:
         return (
             ("" if settled is None else f',"settlement_price":{number(settled)}')
             + f',"min_price":{low},"max_price":{high}'
-            f',"open_interest":{int(interest) if whole else number(interest)},"mark_price":{number(self.mark)}'
+            + f',"open_interest":{int(interest) if whole else number(interest)}'
+            + f',"mark_price":{number(self.mark)}'
         )
 
     def _side_iv(self, tick: int | None, forward: float, years: float, vol: float) -> float:
@@ -223,23 +224,28 @@ class Instrument:
         )
 
     def quote_data(self, timestamp: int) -> str:
+        """`data` of the quote channel."""
         bid, ask, bid_amount, ask_amount = self.top_texts()
         return frames.quote(self.spec.name, timestamp, ask, bid, ask_amount, bid_amount)
 
     def snapshot_data(self, timestamp: int) -> str:
+        """`data` of a book snapshot."""
         book = self.book
         return frames.book_snapshot(self.spec.name, timestamp, book.change_id, book.levels(0), book.levels(1))
 
     def grouped_data(self, timestamp: int, depth: int) -> str:
+        """`data` of a grouped book: the best `depth` levels."""
         book = self.book
         return frames.grouped_book(
             self.spec.name, timestamp, book.change_id, book.levels(0, depth), book.levels(1, depth)
         )
 
     def perpetual_data(self, timestamp: int) -> str:
+        """`data` of the perpetual channel."""
         return frames.perpetual(timestamp, self.index.price, self.index.premium)
 
     def mark_row(self, timestamp: int) -> str:
+        """Its row of `markprice.options`."""
         return frames.mark_price_row(self.spec.name, timestamp, self.mark, round(self.mark_iv, 4))
 
 

@@ -11,18 +11,23 @@ from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
+import msgspec
+
 from collectors.simulator import frames
 from collectors.simulator.activity import MAX_EVENT_CHANCE, activity, first_chance
 from collectors.simulator.book import order_units
-from collectors.simulator.chain import Spec
+from collectors.simulator.chain import Spec, instrument_json
 from collectors.simulator.instrument import Instrument, Trade
-from collectors.simulator.prices import Index, Indices, Smile, make_smile, years_left
+from collectors.simulator.prices import Indices, Smile, make_smile, years_left
+from collectors.simulator.slow import publish_slow
+from lake.errors import InputError
 
 STEP_MS: Final = 10
 SLOTS: Final = 10
 ROUNDS_PER_SECOND: Final = 10
 FRAMES_PER_INSTRUMENT_S: Final = 6.0  # denser than this and the clock runs faster instead
 TICKER_SHARE: Final = 0.5  # of the frame rate that quiet tickers may use
+TIGHT_CHANCE: Final = 0.7  # that a maker of futures closes the spread after a move
 HISTORY_MS: Final = 6 * 3_600_000
 TRADES_PER_CURRENCY: Final = 50_000
 _FIRST_CHANGE_ID: Final = 118_850_965_713
@@ -72,6 +77,7 @@ class Market:
         self.expired: dict[str, Instrument] = {}
         self.trades: dict[str, deque[Trade]] = {}
         self._pending: dict[str, list[Trade]] = {}
+        self._positions: dict[str, int] = {}
         self._groups: list[list[tuple[Instrument, float, int]]] = []
         self._chance = 1.0
         self._frames_at_second = 0
@@ -93,6 +99,7 @@ class Market:
                 self.smiles[key] = make_smile(years_left(spec.expiry_ms, self.now_ms), self.rng)
             smile = self.smiles[key]
         found = self.instruments[spec.name] = Instrument(spec, index, smile, self.rng)
+        self._positions[spec.name] = len(self._positions)  # for good: a listing keeps its slot
         return found
 
     def _name_underlyings(self) -> None:
@@ -143,7 +150,8 @@ class Market:
         period = max(ROUNDS_PER_SECOND, round(len(items) * ROUNDS_PER_SECOND / quiet))
         self._mark_rounds = period
         self._groups = [[] for _ in range(SLOTS)]
-        for position, item in enumerate(items):
+        for item in items:
+            position = self._positions[item.spec.name]
             group = self._groups[position % SLOTS]
             group.append((item, self._activity[item.spec.name], position // SLOTS * 7 % period))
         tickers = len(items) * ROUNDS_PER_SECOND / period
@@ -208,6 +216,10 @@ class Market:
         ceiling, floor = item.bounds
         book.retreat(ceiling, floor)
         target = item.depth_target
+        if not option:
+            for side, tick in enumerate(item.bounds):
+                if tick >= 1 and rng.random() < TIGHT_CHANCE and not book.amount(side, tick):
+                    book.set(side, tick, order_units(rng))
         if target != (0, 0):
             for _ in range(1 if option else rng.randint(1, 4)):
                 book.churn(rng, ceiling, floor, target)
@@ -283,25 +295,47 @@ class Market:
         for smile in self.smiles.values():
             smile.second(self.rng)
         self._expire()
-        self._publish_slow()
+        publish_slow(self)
 
     def _expire(self) -> None:
         gone = [item for item in self.instruments.values() if item.spec.expiry_ms <= self.now_ms]
+        if gone:
+            self.retire(gone)
+
+    def retire(self, gone: Sequence[Instrument]) -> None:
+        """End the life of instruments: they fall silent and move to the expired list."""
         for item in gone:
             del self.instruments[item.spec.name]
             self.expired[item.spec.name] = item
             self.set_state(item, "inactive")
-        if gone:
-            self._regroup()
+        self._regroup()
+
+    def add(self, spec: Spec) -> Instrument:
+        """List a new instrument: marks and a book, no trade and no settlement price yet."""
+        if spec.index not in self.indices.all:
+            raise InputError(f"{spec.name}: this market has no index {spec.index}")
+        item = self._list(spec)
+        self._name_underlyings()
+        self._activity[spec.name] = min(self._activity.values())
+        item.remark(self.now_ms)
+        self._seed_book(item)
+        item.remark(self.now_ms)
+        self._regroup()
+        created = msgspec.json.encode(instrument_json(spec, self.now_ms)).decode()
+        self._publish_listing(item, "creation", created)
+        self.set_state(item, "open")
+        return item
 
     def set_state(self, item: Instrument, state: str) -> None:
         """Move an instrument to another life-cycle state and tell `instrument.state` about it."""
         item.state = state
         item.rebuild_stats()
-        data = frames.instrument_state(item.spec.name, self.now_ms, state)
+        self._publish_listing(item, "state", frames.instrument_state(item.spec.name, self.now_ms, state))
+
+    def _publish_listing(self, item: Instrument, what: str, data: str) -> None:
         for kind in (item.spec.kind, "any"):
             for currency in (item.spec.currency, "any"):
-                channel = f"instrument.state.{kind}.{currency}"
+                channel = f"instrument.{what}.{kind}.{currency}"
                 if channel in self.outlet.listened:
                     self.outlet.publish(channel, data, self.now_ms, None)
 
@@ -340,55 +374,3 @@ class Market:
             data = "[" + ",".join([trade.text for trade in fresh]) + "]"
             self.outlet.publish(channel, data, [fresh[0].trade_id, fresh[-1].trade_id], None)
         self._pending.clear()
-
-    def _publish_slow(self) -> None:
-        """Channels that speak once a second."""
-        now, listened, publish = self.now_ms, self.outlet.listened, self.outlet.publish
-        for index in self.indices.all.values():
-            for channel in (f"deribit_price_index.{index.name}", f"deribit_volatility_index.{index.name}"):
-                if channel in listened:
-                    publish(channel, self._slow_data(channel, index), now, None)
-            channel = f"markprice.options.{index.name}"
-            if channel in listened:
-                publish(channel, self.mark_rows(index), now, None)
-        if "platform_state" in listened:
-            names = list(self.indices.all)
-            publish("platform_state", frames.platform_state(names[self.steps // 100 % len(names)]), now, None)
-
-    def _slow_data(self, channel: str, index: Index) -> str:
-        if channel.startswith("deribit_price_index."):
-            return frames.price_index(index.name, self.now_ms, index.price)
-        return frames.volatility_index(index.name, self.now_ms, round(index.volatility, 4))
-
-    def mark_rows(self, index: Index) -> str:
-        """`markprice.options`: one row per option of an index."""
-        rows = [
-            item.mark_row(self.now_ms)
-            for item in self.instruments.values()
-            if item.index is index and item.smile is not None
-        ]
-        return "[" + ",".join(rows) + "]"
-
-    def first_frame(self, channel: str) -> tuple[str, object] | None:
-        """`data` and sequence id sent right after a channel was subscribed; None where nothing is."""
-        now, parts = self.now_ms, channel.split(".")
-        if parts[0] == "markprice":
-            return self.mark_rows(self.indices.all[parts[2]]), now
-        if parts[0].startswith("deribit_"):
-            return self._slow_data(channel, self.indices.all[parts[1]]), now
-        if parts[0] == "platform_state":
-            return frames.platform_state(next(iter(self.indices.all))), now
-        item = self.instruments.get(parts[1]) if len(parts) > 1 else None
-        if item is None:
-            return None
-        if parts[0] == "ticker":
-            return item.ticker_data(now), now
-        if parts[0] == "quote":
-            return item.quote_data(now), now
-        if parts[0] == "perpetual":
-            return item.perpetual_data(now), now
-        if channel == item.channel_book:
-            return item.snapshot_data(now), item.book.change_id
-        if parts[0] == "book":
-            return item.grouped_data(now, int(parts[3])), item.book.change_id
-        return None

@@ -61,6 +61,7 @@ class Indices:
             self.all[name] = Index(name, price, price, premium=rng.gauss(0.0, 0.0002))
 
     def second(self, rng: Random) -> None:
+        """One second for every index."""
         for index in self.all.values():
             pegged = self.all.get(index.name.removesuffix("c")) if index.name.endswith("_usdc") else None
             index.second(rng)
@@ -79,6 +80,7 @@ class Smile:
     width: float
 
     def second(self, rng: Random) -> None:
+        """One second of a wandering level."""
         self.level = min(max(self.level * (1.0 + rng.gauss(0.0, 0.0004)), 0.05), 4.0)
 
     def vol(self, forward: float, strike: float, years: float) -> float:

@@ -53,6 +53,7 @@ def integer(params: Params, name: str, default: int | None = None) -> int:
 
 
 def boolean(params: Params, name: str) -> bool:
+    """A boolean parameter, false by default; GET sends it as text."""
     value = params.get(name, False)
     if value in (True, "true"):
         return True
@@ -109,19 +110,23 @@ class MarketMethods:
         return found
 
     def get_currencies(self, _: Params) -> object:
+        """The coins of this market."""
         return currencies({item.spec.currency for item in self.market.instruments.values()})
 
     def get_instruments(self, params: Params) -> object:
+        """Live instruments, or with `expired` those that ended during this run."""
         expired = boolean(params, "expired")
         items = self.market.expired if expired else self.market.instruments
         chosen = listed([item.spec for item in items.values()], params)
         return [instrument_json(s, self.market.now_ms, items[s.name].state) for s in chosen]
 
     def get_instrument(self, params: Params) -> object:
+        """One instrument, live or expired."""
         item = self._item(params)
         return instrument_json(item.spec, self.market.now_ms, item.state)
 
     def get_order_book(self, params: Params) -> object:
+        """Levels to `depth`, the ticker's fields and the change id."""
         item = self._item(params)
         depth = integer(params, "depth", 5)
         if depth not in DEPTHS:
@@ -132,15 +137,18 @@ class MarketMethods:
         return msgspec.Raw(f'{body[:-1]},"change_id":{book.change_id},{levels}}}'.encode())
 
     def get_book_summary(self, params: Params) -> object:
+        """A whole currency at once; `any` is refused, as the venue does."""
         text(params, "currency", [c for c in CURRENCIES if c != "any"])
         names = {spec.name for spec in listed((i.spec for i in self.market.instruments.values()), params)}
         items = [item for name, item in self.market.instruments.items() if name in names]
         return [_summary(item, self.market.now_ms) for item in items]
 
     def trades_by_instrument(self, params: Params) -> object:
+        """Trades of one instrument, newest first unless a range is given."""
         return _page(self._item(params).trades, params)
 
     def trades_by_currency(self, params: Params) -> object:
+        """Trades of a currency, and of one `kind` if wanted."""
         currency = text(params, "currency", CURRENCIES)
         kind = text(params, "kind", KINDS, "any")
         found = [t for c, trades in self.market.trades.items() if currency in ("any", c) for t in trades]
@@ -153,6 +161,7 @@ class MarketMethods:
         return _page(found, params)
 
     def get_chart(self, params: Params) -> object:
+        """Candles; the newest 5,001 of the window."""
         item = self._item(params)
         resolution = RESOLUTIONS[text(params, "resolution", RESOLUTIONS)]
         first, last = integer(params, "start_timestamp"), integer(params, "end_timestamp")
@@ -161,12 +170,14 @@ class MarketMethods:
         return chart(item, first, min(last, self.market.now_ms), resolution, self.market.start_ms)
 
     def get_index_price(self, params: Params) -> object:
+        """An index, with the estimated delivery price."""
         index = self.market.indices.all.get(text(params, "index_name"))
         if index is None:
             raise invalid("index_name")
         return {"index_price": index.price, "estimated_delivery_price": index.price}
 
     def get_funding(self, params: Params) -> object:
+        """Hourly rows after `start_timestamp` (exclusive), the newest 744 of them."""
         item = self._item(params)
         if not item.spec.perpetual:
             raise invalid("instrument_name", "not a perpetual")
@@ -182,8 +193,9 @@ def currencies(names: Iterable[str]) -> list[dict[str, Any]]:
     return [
         {
             "coin_type": name, "currency": name, "currency_long": long.get(name, name),
-            "min_confirmations": 1, "fee_precision": 4, "min_withdrawal_fee": 0.0001, "withdrawal_fee": 0.0001,
-            "withdrawal_priorities": [], "in_cross_collateral_pool": True, "network_currency": name,
+            "min_confirmations": 1, "fee_precision": 4, "min_withdrawal_fee": 0.0001,
+            "withdrawal_fee": 0.0001, "withdrawal_priorities": [], "in_cross_collateral_pool": True,
+            "network_currency": name,
             "network_fee": 0.0001, "decimals": 8, "apr": 0.0,
         }
         for name in sorted(names)

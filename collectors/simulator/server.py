@@ -36,12 +36,15 @@ _ENTITY_LIMIT: Final = 16 << 20
 class Order(msgspec.Struct, forbid_unknown_fields=True):
     """What `POST /control` takes.
 
-    `drop_all` cuts every connection; `garbage` sends `text` to everybody; `silence` discards every frame until
-    `speak`; `gap` swallows the next `count` changes of one book while its chain goes on; `state` moves an
-    instrument to another state; `flush_account` makes the account complete up to now; `stats` only reports.
+    `drop_all` cuts every connection; `garbage` sends `text` to everybody; `silence` discards every frame
+    until `speak`; `gap` swallows the next `count` changes of one book while its chain goes on; `state` moves
+    an instrument to another state, `expire` ends its life, `list` adds a new one by name; `flush_account`
+    makes the account complete up to now; `stats` only reports.
     """
 
-    action: Literal["drop_all", "garbage", "silence", "speak", "gap", "state", "flush_account", "stats"]
+    action: Literal[
+        "drop_all", "garbage", "silence", "speak", "gap", "state", "expire", "list", "flush_account", "stats"
+    ]
     instrument: str = ""
     count: int = 1
     state: str = ""
@@ -68,10 +71,12 @@ class Simulator:
 
     @property
     def ws_url(self) -> str:
+        """Where the socket is."""
         return f"ws://{HOST}:{self.port}/ws/api/v2"
 
     @property
     def rest_url(self) -> str:
+        """What `/public/<method>` is appended to."""
         return f"http://{HOST}:{self.port}/api/v2"
 
     async def __aenter__(self) -> Simulator:
@@ -96,7 +101,7 @@ class Simulator:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task})
         self.hub.flush()
         for session in list(self.hub.sessions.values()):
             await session.socket.close()
@@ -104,6 +109,8 @@ class Simulator:
             await self._runner.cleanup()
         if self.account is not None:
             self.account.close()
+        if self._task is not None and not self._task.cancelled():
+            self._task.result()  # a feed that failed must not look like one that ended
 
     async def _feed(self) -> None:
         await self.feed.run()
@@ -252,6 +259,10 @@ class Simulator:
                 self.feed.gap(order.instrument, order.count)
             case "state":
                 self.feed.set_state(order.instrument, order.state)
+            case "expire":
+                self.feed.expire(order.instrument)
+            case "list":
+                self.feed.list_instrument(order.instrument)
             case "flush_account" if self.account is not None:
                 self.account.flush()
         return self.stats()

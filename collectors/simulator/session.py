@@ -54,6 +54,7 @@ class Session:
         self._heartbeat = asyncio.get_running_loop().create_task(self._beats(interval_s, send))
 
     def stop_beat(self) -> None:
+        """No more test requests."""
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             self._heartbeat = None
@@ -83,11 +84,13 @@ class Hub:
         self._count = 0
 
     def join(self, socket: web.WebSocketResponse, transport: asyncio.Transport) -> Session:
+        """A new session for a socket."""
         self._count += 1
         session = self.sessions[self._count] = Session(self._count, socket, transport)
         return session
 
     def leave(self, session: Session) -> None:
+        """Forget a session whose socket has ended."""
         session.stop_beat()
         self.unsubscribe(session, list(session.channels))
         self.sessions.pop(session.number, None)
@@ -102,6 +105,7 @@ class Hub:
         return True
 
     def unsubscribe(self, session: Session, channels: list[str]) -> None:
+        """Remove channels the session may have."""
         for channel in channels:
             if channel in session.channels:
                 del session.channels[channel]
@@ -144,6 +148,7 @@ class Hub:
         session.flush()
 
     def flush(self) -> None:
+        """Write what is queued for every session."""
         for session in self.sessions.values():
             session.flush()
 

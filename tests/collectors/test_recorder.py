@@ -48,7 +48,9 @@ def test_a_recording_lists_subscribes_records_and_sums_up() -> None:
         async with serving() as venue:
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            chosen = settings(venue.ws_url, venue.rest_url, currencies=("BTC",), channels_per_connection=3)
+            chosen = settings(
+                venue.ws_url, venue.rest_url, currencies=("BTC",), kinds=(), channels_per_connection=3
+            )
             recorder = Recorder(chosen, sink, name="test")
             running = asyncio.create_task(recorder.run())
             peers = [await venue.peer() for _ in range(3)]
@@ -200,7 +202,8 @@ def test_selection_takes_perpetuals_first_then_the_nearest_expiries() -> None:
 
 
 def test_trades_come_by_kind_and_currency() -> None:
-    assert trade_channels(CollectorSettings()) == ["trades.any.any.100ms"]
+    assert trade_channels(CollectorSettings()) == ["trades.future.any.100ms", "trades.option.any.100ms"]
+    assert trade_channels(CollectorSettings(kinds=())) == ["trades.any.any.100ms"]
     assert trade_channels(CollectorSettings(currencies=("BTC", "USDC"), kinds=("option",))) == [
         "trades.option.BTC.100ms",
         "trades.option.USDC.100ms",

@@ -144,7 +144,8 @@ def test_a_bad_frame_is_refused_naming_channel_and_field_and_its_neighbours_are_
 
 
 def without_record(table: pa.Table) -> list[dict[str, Any]]:
-    return table.drop_columns(["record", "recv_ts"]).to_pylist()
+    rows: list[dict[str, Any]] = table.drop_columns(["record", "recv_ts"]).to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize(

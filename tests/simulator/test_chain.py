@@ -64,8 +64,9 @@ def test_settlement_periods_match_the_recorded_ones(real_data: Path) -> None:
         mine = instrument_json(spec, now)
         assert spec.period == row["settlement_period"], spec.name
         for key in (
-            "instrument_name", "strike", "option_type", "expiration_timestamp", "tick_size", "tick_size_steps",
-            "contract_size", "min_trade_amount", "base_currency", "quote_currency", "counter_currency",
+            "instrument_name", "strike", "option_type", "expiration_timestamp", "tick_size",
+            "tick_size_steps", "contract_size", "min_trade_amount", "base_currency", "quote_currency",
+            "counter_currency",
             "settlement_currency", "price_index", "instrument_type", "kind",
         ):  # fmt: skip
             assert mine[key] == row[key], (spec.name, key)

@@ -206,8 +206,8 @@ def test_a_deep_bid_has_no_implied_volatility() -> None:
 
 @pytest.mark.parametrize("rate", [60.0, 500.0, 3_000.0])
 def test_the_frame_rate_is_kept(rate: float) -> None:
-    market, _ = make_market(instruments=150, rate=rate)
-    market.outlet.listened = ()  # type: ignore[misc, attr-defined]
+    market, tape = make_market(instruments=150, rate=rate)
+    tape.listened = ()
     for _ in range(1_500):
         market.step()
     made = market.frames / (market.steps / 100) * market.speed
@@ -240,6 +240,10 @@ def test_expired_options_fall_silent_and_say_so() -> None:
     spoke = {d["instrument_name"] for _, d in tape.data("ticker.") if d["timestamp"] > eight + 1_000}
     assert spoke
     assert not spoke & gone
+    times: dict[str, list[int]] = defaultdict(list)
+    for channel, data in tape.data("ticker."):
+        times[channel].append(data["timestamp"])
+    assert all(b - a >= 100 for found in times.values() for a, b in itertools.pairwise(found))
 
 
 def test_a_gap_skips_frames_but_not_the_chain() -> None:

@@ -110,11 +110,11 @@ def test_the_pace_is_the_recorded_one(files: dict[str, Path]) -> None:
 
 def test_instruments_are_those_of_the_recording(files: dict[str, Path]) -> None:
     async def scenario() -> None:
-        async with Simulator(SimulatorSettings(replay=(files["bare"],))) as simulator:
-            async with Client(simulator.ws_url) as client:
-                rows = (await client.call("public/get_instruments", currency="any"))["result"]
-                assert {row["instrument_name"] for row in rows} == {"BTC-5JAN29-45000-C", "BTC-PERPETUAL"}
-                assert all(row["is_active"] for row in rows)
+        settings = SimulatorSettings(replay=(files["bare"],))
+        async with Simulator(settings) as simulator, Client(simulator.ws_url) as client:
+            rows = (await client.call("public/get_instruments", currency="any"))["result"]
+            assert {row["instrument_name"] for row in rows} == {"BTC-5JAN29-45000-C", "BTC-PERPETUAL"}
+            assert all(row["is_active"] for row in rows)
 
     run(scenario())
 

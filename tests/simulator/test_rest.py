@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from collectors.simulator import Simulator, SimulatorSettings
+from collectors.simulator.feeds import GeneratedFeed
 from tests.simulator.support import START_MS, run
 
 Get = Callable[..., Awaitable[Any]]
@@ -118,6 +119,7 @@ def test_book_summaries_have_nulls_and_no_greeks() -> None:
 def test_trades_page_by_count_time_and_sequence() -> None:
     async def scenario() -> None:
         async with rest() as (simulator, get):
+            assert isinstance(simulator.feed, GeneratedFeed)
             held = [json.loads(t.text) for t in simulator.feed.market.instruments["BTC-PERPETUAL"].trades]
             name = "BTC-PERPETUAL"
             newest = await get("get_last_trades_by_instrument", instrument_name=name)

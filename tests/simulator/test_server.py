@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from collectors.simulator import Simulator, SimulatorSettings, read_account
 from collectors.simulator.account import frame_hash
+from collectors.simulator.market import Market
+from collectors.simulator.session import Hub
 from lake.errors import InputError, SettingsError
 from tests.simulator.support import START_MS, Client, run
 
@@ -188,6 +192,15 @@ async def post(simulator: Simulator, **order: object) -> tuple[int, dict[str, An
         return response.status, await response.json()
 
 
+async def until_garbage(client: Client) -> str:
+    """The first text that is not JSON."""
+    while True:
+        try:
+            await client.receive()
+        except json.JSONDecodeError as error:
+            return error.doc
+
+
 def test_faults_on_demand() -> None:
     async def scenario() -> None:
         async with venue(SimulatorSettings(instruments=6, rate=200.0)) as (simulator, client):
@@ -202,12 +215,10 @@ def test_faults_on_demand() -> None:
             await post(simulator, action="gap", instrument="BTC-PERPETUAL")
             await client.collect(12)
             ids = [json.loads(raw)["params"]["data"] for raw in client.notifications]
-            broken = sum(b["prev_change_id"] != a["change_id"] for a, b in zip(ids, ids[1:], strict=False))
+            broken = sum(b["prev_change_id"] != a["change_id"] for a, b in itertools.pairwise(ids))
             assert broken == 1
             await post(simulator, action="garbage", text="{not json")
-            with pytest.raises(json.JSONDecodeError):
-                while True:
-                    await client.receive()
+            assert "{not json" in await until_garbage(client)
             await post(simulator, action="silence")
             await client.until_quiet(0.25)
             with pytest.raises(TimeoutError):
@@ -233,6 +244,91 @@ def test_state_changes_are_told() -> None:
             assert params["data"]["instrument_name"] == "BTC-PERPETUAL"
 
     run(scenario())
+
+
+def test_listings_and_expiries_are_told_and_take_effect() -> None:
+    async def scenario() -> None:
+        async with venue() as (simulator, client):
+            name = "BTC-25DEC26-123000-C"
+            await client.call(
+                "public/subscribe", channels=["instrument.state.any.any", "instrument.creation.option.BTC"]
+            )
+            assert (await client.call("public/subscribe", channels=[f"ticker.{name}.100ms"]))["result"] == []
+            assert (await post(simulator, action="list", instrument=name))[0] == 200
+            assert (await post(simulator, action="list", instrument=name))[0] == 400
+            assert (await post(simulator, action="list", instrument="DOGE-PERPETUAL"))[0] == 400
+            await client.collect(2)
+            created, opened = [json.loads(raw)["params"]["data"] for raw in client.notifications[:2]]
+            listed = (await client.call("public/get_instrument", instrument_name=name))["result"]
+            assert created == listed
+            assert (opened["instrument_name"], opened["state"]) == (name, "open")
+            known = [f"{kind}.{name}.100ms" for kind in ("book", "ticker")]
+            assert sorted((await client.call("public/subscribe", channels=known))["result"]) == known
+            await client.collect(4)
+            ticker = json.loads(client.notifications[3])["params"]["data"]
+            assert ticker["last_price"] is None
+            assert "settlement_price" not in ticker
+            await post(simulator, action="expire", instrument=name)
+            await client.collect(5)
+            while "inactive" not in client.notifications[-1].decode():
+                await client.receive()
+            gone = (await client.call("public/get_instruments", currency="BTC", expired=True))["result"]
+            assert [row["instrument_name"] for row in gone] == [name]
+            assert (gone[0]["state"], gone[0]["is_active"]) == ("inactive", False)
+
+    run(scenario())
+
+
+class StuckTransport:
+    """A socket whose reader takes one byte at a time, or nothing."""
+
+    def __init__(self, pending: int, *, reads: bool) -> None:
+        self.pending = pending
+        self.reads = reads
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes still to be read; every look lets the reader take one."""
+        self.pending -= self.reads
+        return 0 if self.aborted else self.pending
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_the_feed_waits_for_a_slow_session_and_gives_up_on_a_dead_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        hub = Hub(None, max_pending_bytes=10)
+        slow = StuckTransport(15, reads=True)
+        hub.join(cast(web.WebSocketResponse, None), cast(asyncio.Transport, slow))
+        await hub.drained()
+        assert slow.pending == 10
+        assert not slow.aborted
+        monkeypatch.setattr("collectors.simulator.session.SLOW_SESSION_S", 0.0)
+        dead = StuckTransport(15, reads=False)
+        hub.join(cast(web.WebSocketResponse, None), cast(asyncio.Transport, dead))
+        await hub.drained()
+        assert dead.aborted
+        assert not slow.aborted
+
+    run(scenario())
+
+
+def test_a_feed_that_fails_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Market) -> None:
+        raise ZeroDivisionError("bug")
+
+    monkeypatch.setattr(Market, "step", broken)
+
+    async def scenario() -> None:
+        async with Simulator(SimulatorSettings(instruments=2)) as simulator:
+            with pytest.raises(ZeroDivisionError):
+                await simulator.wait()
+
+    with pytest.raises(ZeroDivisionError):
+        run(scenario())
 
 
 def test_a_taken_port_is_refused_in_words() -> None:

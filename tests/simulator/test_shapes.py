@@ -1,4 +1,4 @@
-"""Every generated frame has the fields, types and nulls of the recordings, and of the hand-made frames here."""
+"""Every generated frame has the fields, types and nulls of the recordings, and of hand-made frames."""
 
 from __future__ import annotations
 
