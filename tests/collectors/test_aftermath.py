@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from collectors.aftermath import unrecorded
+from collectors.aftermath import SUBSCRIBING_MAX_NS, unrecorded
 from collectors.deribit.session import STOPPED, Unrecorded
 from lake.events import Connected, Disconnected, Event, Gap, SessionStarted, encode_event
 from lake.spool import RecordKind, SpoolWriter
 
 URL = "ws://venue"
-TICK = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{}}}'
+TICK = (
+    b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{}}}'
+)
 CREATED_NS = 1_789_344_931_000_000_000
 Told = tuple[int, int, Event | bytes]
 
@@ -46,7 +48,9 @@ def lacking(folder: Path, *life: Told) -> Unrecorded | None:
             if isinstance(what, bytes):
                 spool.append(what, connection=connection, recv_ns=at(step))
             else:
-                spool.append(encode_event(what), connection=connection, kind=RecordKind.EVENT, recv_ns=at(step))
+                spool.append(
+                    encode_event(what), connection=connection, kind=RecordKind.EVENT, recv_ns=at(step)
+                )
             spool.rotate()
             spool.flush()
     (folder / "deribit" / "closed.json").unlink()  # it was not closed but killed
@@ -74,20 +78,25 @@ def test_life_without_any_frame_hands_on_the_gap_it_was_to_close(tmp_path: Path)
 
 def test_frames_before_the_gap_was_told_do_not_close_it(tmp_path: Path) -> None:
     with_frames = (started(1), (2, 1, TICK), started(3, since=2), (4, 1, TICK))
-    assert lacking(tmp_path / "a", *with_frames) == Unrecorded(at(4), "crashed")  # a segment of its own: it flows
+    assert lacking(tmp_path / "a", *with_frames) == Unrecorded(at(2), "crashed")
     closed = (*with_frames[:3], told(4, 1, since=2), (5, 1, TICK))
     assert lacking(tmp_path / "b", *closed) == Unrecorded(at(5), "crashed")
 
 
 def test_lost_connection_lacks_what_came_since_its_own_last_frame(tmp_path: Path) -> None:
-    life = (started(1), (2, 1, TICK), (3, 2, TICK), lost(4, 1), (5, 2, TICK))
-    with SpoolWriter(tmp_path / "deribit") as spool:  # all in one segment, as data that flows is
-        for step, connection, what in life:
-            kind = RecordKind.FRAME if isinstance(what, bytes) else RecordKind.EVENT
-            payload = what if isinstance(what, bytes) else encode_event(what)
-            spool.append(payload, connection=connection, kind=kind, recv_ns=at(step))
-    with SpoolWriter(tmp_path / "deribit") as spool:
-        assert unrecorded(tmp_path / "deribit", spool.previous) == Unrecorded(at(5), "stopped", {1: at(2)})
+    life = (started(1), (2, 1, TICK), (3, 2, TICK), lost(4, 1), (5, 2, TICK), (6, 1, TICK))
+    assert lacking(tmp_path, *life) == Unrecorded(at(6), "crashed", {1: at(2)})
+
+
+def test_only_the_connection_whose_gap_was_told_is_through_with_it(tmp_path: Path) -> None:
+    life = (started(3, since=2), told(4, 1, since=2), (5, 1, TICK), (6, 2, TICK))
+    assert lacking(tmp_path, started(1), (2, 1, TICK), *life) == Unrecorded(at(6), "crashed", {2: at(2)})
+
+
+def test_data_that_flowed_for_long_is_not_followed_to_its_beginning(tmp_path: Path) -> None:
+    late = SUBSCRIBING_MAX_NS // 1_000
+    life = (started(3, since=2), (4, 1, TICK), (5, 1, TICK), (late + 6, 1, TICK))
+    assert lacking(tmp_path, started(1), (2, 1, TICK), *life) == Unrecorded(at(late + 6), "crashed")
 
 
 def test_connection_that_was_closed_on_purpose_was_not_lost(tmp_path: Path) -> None:
