@@ -12,8 +12,7 @@ from typing import Final
 from collectors.aftermath import unrecorded
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
-from lake.errors import InputError
-from lake.errors import BusyError
+from lake.errors import BusyError, InputError
 from lake.root import Root
 from lake.spool import SpoolSettings, SpoolWriter
 
