@@ -164,6 +164,7 @@ def _options(table: TableSpec, purpose: Purpose) -> dict[str, Any]:
         "data_page_size": DATA_PAGE_BYTES,
         "dictionary_pagesize_limit": DICTIONARY_BYTES_MAX,
         "store_decimal_as_integer": True,
+        "write_page_checksum": True,  # about 6 bytes a page, so that no flipped bit of data goes unnoticed
         "store_schema": False,  # other readers' view is the only one
     }
 
