@@ -73,7 +73,12 @@ class FileStats:
 
 def sort_rows(rows: pa.Table, table: TableSpec) -> pa.Table:
     """`rows` in the order of the table's sort key; rows equal in it keep their order. Nulls come last."""
-    order = _order(rows, table.sort_key)
+    return sort_by(rows, table.sort_key)
+
+
+def sort_by(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
+    """`rows` in the order of the columns `key`; rows equal in it keep their order. Nulls come last."""
+    order = _order(rows, key)
     return rows if _is_identity(order) else rows.take(order)
 
 
@@ -216,6 +221,8 @@ def _sort_codes(column: Array) -> npt.NDArray[Any]:
         return codes
     if pa.types.is_timestamp(array.type):
         array = array.view(pa.int64())
+    elif pa.types.is_date32(array.type):
+        array = array.view(pa.int32())
     return np.asarray(pc.fill_null(array.cast(pa.int64()), np.iinfo(np.int64).max))
 
 

@@ -35,7 +35,7 @@ from lake.delta import Table
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
-from lake.parquet import sort_rows
+from lake.parquet import sort_by
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import (
@@ -219,7 +219,8 @@ class _Target:
         """Commit `rows`, and that the table now has all of the stream below `end_offset`."""
         if self._committed[name] >= end_offset:
             return
-        rows = sort_rows(rows, TABLES[name])
+        # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
+        rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
         self.tables[name].append(
             rows,
             app=self.stream,
