@@ -23,7 +23,7 @@ import typer
 from typer.core import TyperGroup
 
 from lake.display import show
-from lake.errors import InputError, LakeError
+from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
     from lake.root import Root
@@ -145,14 +145,15 @@ def seconds(text: str) -> float:
     return float(match[1]) * SECONDS_PER_UNIT[match[2]]
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def simulate(
+    context: typer.Context,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one and prints it.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same market.")] = 1,
     instruments: Annotated[int, typer.Option(help="How many instruments to list.")] = 200,
     rate: Annotated[float, typer.Option(help="Frames per second over all channels.")] = 500.0,
     replay: Annotated[
-        list[Path] | None, typer.Option(help="Replay this recording instead; repeatable.")
+        list[Path] | None, typer.Option(help="Replay recordings instead: one or more files.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Replay speed; 1 is as recorded, 0 as fast as it goes.")] = 1.0,
     account: Annotated[Path | None, typer.Option(help="Write one JSON line per frame sent.")] = None,
@@ -165,12 +166,16 @@ def simulate(
 
     from collectors.simulator import SimulatorSettings, run
 
+    if context.args and not replay:
+        raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
     settings = SimulatorSettings(
         port=port,
         seed=seed,
         instruments=instruments,
         rate=rate,
-        replay=tuple(replay or ()),
+        replay=(*(replay or ()), *map(Path, context.args)),
+        # Recordings may name intervals (.raw) that a collector of today does not ask for.
+        replay_everything=True,
         replay_speed=speed,
         account=account,
     )
@@ -213,20 +218,25 @@ def collect(
 
 @contextlib.contextmanager
 def _ingester_beside(this: _Context, stream: str) -> Iterator[None]:
-    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
+    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end.
+
+    It is stopped by the end of its input and not by a signal, which it would miss while it starts, and which
+    nobody would send if this process were killed.
+    """
     import subprocess
 
     command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
     if this.config:
         command += ["--config", str(this.config)]
-    command += ["ingest", "--follow", "--stream", stream]
-    # Its own session: Ctrl-C stops the recorder first, which then asks the ingester for its last round.
-    process = subprocess.Popen(command, start_new_session=True)
+    command += ["ingest", "--follow", "--leash", "--stream", stream]
+    # Its own session: Ctrl-C stops the recorder first, which then lets the ingester do its last round.
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE)
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        process.communicate()
+    if process.returncode:
+        raise TransientError("all is recorded, but not all of it ingested; see above, then run `lake ingest`")
 
 
 @app.command()
@@ -234,6 +244,9 @@ def ingest(
     context: typer.Context,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     follow: Annotated[bool, typer.Option(help="Go on until stopped; one last round at the end.")] = False,
+    leash: Annotated[
+        bool, typer.Option("--leash", hidden=True, help="With --follow: stop when standard input ends.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring every sealed segment of the spool into the tables, each record exactly once.
@@ -244,10 +257,12 @@ def ingest(
     from pipeline.ingest import ingest as ingest_once
 
     this: _Context = context.obj
-    run = follow_spool if follow else ingest_once
-    report = run(this.root(), this.settings("ingest"), this.settings("spool"), streams=stream)
-    if not follow:
-        show(report.as_rows(), title="ingested", as_json=as_json)
+    places = this.root(), this.settings("ingest"), this.settings("spool")
+    if follow:
+        follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+        return
+    report = ingest_once(*places, streams=stream)
+    show(report.as_rows(), title="ingested", as_json=as_json)
 
 
 @app.command()
@@ -306,11 +321,14 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     Example: lake --root data verify
     """
+    from quality.gaps import gaps_by_cause
     from quality.verify import verify as verify_lake
 
     this: _Context = context.obj
     report = verify_lake(this.root())
     show(report.as_rows(), title="verified", as_json=as_json)
+    if not as_json:
+        show(gaps_by_cause(this.root()), title="holes on record")
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:

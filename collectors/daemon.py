@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
-from collectors.deribit.session import Unrecorded
+from collectors.aftermath import unrecorded
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import InputError
 from lake.root import Root
-from lake.spool import PreviousLife, SpoolSettings, SpoolWriter
-
-CAUSE_STOPPED = "stopped"
-CAUSE_CRASHED = "crashed"
+from lake.spool import SpoolSettings, SpoolWriter
 
 
 def record(
@@ -23,10 +21,12 @@ def record(
     *,
     stream: str,
     seconds: float | None = None,
+    on_durable: Callable[[int], None] | None = None,
 ) -> RecordingSummary:
     """Record the venue into spool stream `stream` until SIGTERM or SIGINT, or for `seconds`.
 
     The interval since the stream's last life becomes a gap: "stopped" after a clean stop, else "crashed".
+    `on_durable` is told every new durable offset, in the spool's own thread.
 
     Raises:
         InputError: the stream's name does not begin with the venue's.
@@ -35,8 +35,10 @@ def record(
     """
     if stream.partition("-")[0] != VENUE:
         raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
-    with SpoolWriter(root.stream(stream), spool_settings, quarantine=root.quarantine / "spool") as spool:
-        recorder = Recorder(settings, spool, name=stream, unrecorded=_unrecorded(spool.previous))
+    quarantine = root.quarantine / "spool"
+    folder = root.stream(stream)
+    with SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool:
+        recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
         return asyncio.run(_run(recorder, seconds))
 
 
@@ -45,9 +47,3 @@ async def _run(recorder: Recorder, seconds: float | None) -> RecordingSummary:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, recorder.stop)
     return await recorder.run(seconds)
-
-
-def _unrecorded(previous: PreviousLife | None) -> Unrecorded | None:
-    if previous is None:
-        return None
-    return Unrecorded(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)

@@ -190,24 +190,18 @@ class _Run:
         """
         record = columns["record"].to_numpy()
         conformed = conform(TABLES[name], columns.drop_columns(["record"]))
-        bad = np.unique(record[conformed.rejected])
-        rows, record = conformed.rows, record[~conformed.rejected]
-        extra = {
-            c: columns[c].filter(pa.array(~conformed.rejected)) for c in columns.column_names if c == "family"
-        }
-        if len(bad):
-            keep = ~np.isin(record, bad)
-            rows, record = rows.filter(pa.array(keep)), record[keep]
-            extra = {c: column.filter(pa.array(keep)) for c, column in extra.items()}
-        for column, values in extra.items():
-            rows = rows.append_column(column, values)
-        if "date" in TABLES[name].partition_columns:
-            stamp = rows["ts"] if "ts" in rows.column_names else rows["start_ts"]
-            rows = rows.append_column("date", pc.cast(stamp, pa.date32()))
-        rows = rows.append_column(OFFSET, pa.array(self.chunk.first_offset + at[record], pa.int64()))
-        self._keep(name, rows)
-        refused = zip(record[conformed.rejected], conformed.row_reasons, strict=True)
-        return {int(at[i]): f"{name}: {reason}" for i, reason in refused}
+        fits = ~conformed.rejected
+        bad = dict(zip(record[conformed.rejected].tolist(), conformed.row_reasons, strict=True))
+        rows, kept = conformed.rows, fits
+        if bad:
+            kept = ~np.isin(record, list(bad))
+            rows = rows.filter(pa.array(kept[fits]))
+        if TABLES[name].partitioned:
+            rows = rows.append_column("date", pc.cast(rows["ts"], pa.date32()))
+            rows = rows.append_column("family", columns["family"].filter(pa.array(kept)))
+        offsets = self.chunk.first_offset + at[record[kept]]
+        self._keep(name, rows.append_column(OFFSET, pa.array(offsets, pa.int64())))
+        return {int(at[i]): f"{name}: {reason}" for i, reason in bad.items()}
 
     def _keep(self, name: str, rows: pa.Table) -> None:
         if name in self.chunk.rows:

@@ -10,6 +10,7 @@ from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
 from lake.views import connect
+from quality.gaps import gaps_by_cause
 
 SPAN_COLUMNS: Final = {
     "gaps": ("start_ts", "end_ts"),
@@ -23,7 +24,7 @@ def status(root: Root) -> dict[str, list[dict[str, Any]]]:
     return {
         "tables": [_table(root, name) for name in TABLES],
         "streams": [_stream(root, name) for name in root.streams()],
-        "gaps": _gaps(root),
+        "gaps": gaps_by_cause(root),
         "disk": [_disk(root)],
     }
 
@@ -65,17 +66,6 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
         "waiting": end - done,
         "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
     }
-
-
-def _gaps(root: Root) -> list[dict[str, Any]]:
-    with connect(root) as sql:
-        answer = sql.execute(
-            "SELECT cause, count(*) AS gaps, count(*) FILTER (healed) AS healed, "
-            "round(sum(epoch(end_ts - start_ts)), 3) AS seconds, sum(records_lost)::BIGINT AS records_lost "
-            "FROM gaps GROUP BY cause ORDER BY seconds DESC"
-        )
-        names = [column[0] for column in answer.description or []]
-        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 def _disk(root: Root) -> dict[str, Any]:

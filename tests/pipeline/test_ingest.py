@@ -15,6 +15,7 @@ from lake.locks import exclusive
 from lake.root import Root, open_root
 from lake.spool import RecordKind, SpoolSettings, SpoolWriter, sealed_segments
 from pipeline.ingest import IngestSettings, ingest
+from quality.verify import verify
 from tests.pipeline import kit
 
 STEPS = (
@@ -138,6 +139,8 @@ def test_flipped_bit_in_the_spool_costs_a_recorded_gap_and_nothing_else(recorded
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 0x10
     victim.write_bytes(content)
+    [problem] = verify(recorded).problems
+    assert victim.name in problem
     report = ingest(recorded)
     assert report.counts["records_lost"] > 0
     damage = [g for g in kit.read_table(recorded, "gaps").to_pylist() if g["cause"] == "spool_damage"]
@@ -190,3 +193,18 @@ def test_instrument_rows_appear_only_when_something_changed(recorded: Root) -> N
     ingest(recorded)
     first = kit.read_table(recorded, "instruments")
     assert len(first) == len(set(first["instrument"].to_pylist())) > 10
+
+
+def test_number_that_does_not_fit_the_contract_is_refused_with_its_whole_frame(recorded: Root) -> None:
+    frames = kit.durable_frames(recorded)
+    good = next(frame for frame in frames if b'"ticker.' in frame and b'"mark_iv":' in frame)
+    start = good.index(b'"mark_iv":') + len(b'"mark_iv":')
+    bad = good[:start] + b"1e30" + good[good.index(b",", start) :]
+    before = kit.expected(recorded).rows["quotes"]
+    write_frames(recorded, [good, bad, good])
+    report = ingest(recorded)
+    assert report.counts["rejected"] == 1
+    assert kit.held(recorded).rows["quotes"] == before + 2
+    [path] = (recorded.quarantine / "ingest").rglob("*.jsonl")
+    assert "mark_iv" in json.loads(path.read_text())["reason"]
+    kit.assert_sound(recorded)

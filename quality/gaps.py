@@ -1,0 +1,21 @@
+"""The holes on record: what was not recorded, for how long, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lake.root import Root
+from lake.views import connect
+
+
+def gaps_by_cause(root: Root) -> list[dict[str, Any]]:
+    """One row per cause: how many gaps, how many healed since, seconds and records lost; longest first."""
+    with connect(root) as sql:
+        answer = sql.execute(
+            "SELECT cause, count(*) AS gaps, count(*) FILTER (healed) AS healed, "
+            "round(sum(epoch(end_ts - start_ts)), 3) AS seconds, max(end_ts) AS last_end, "
+            "sum(records_lost)::BIGINT AS records_lost "
+            "FROM gaps GROUP BY cause ORDER BY seconds DESC"
+        )
+        names = [column[0] for column in answer.description or []]
+        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
