@@ -26,7 +26,7 @@ CONFIRM_MS: Final = 60_000
 """After a listing that lacks living instruments or could not be had, another one is due so soon."""
 UNKNOWN_MS: Final = 500
 """A name nobody has announced is looked up in a listing so soon: its announcement may still come."""
-SPACING_MS: Final = 3_000
+SPACING_MS: Final = 2_000
 """The least time between two listings; looking up a name that stays unknown waits twice as long each time."""
 UNKNOWN_TRIES: Final = 6
 
