@@ -51,7 +51,7 @@ def history(real_data: Path) -> pa.Table:
     ):
         column = sent[theirs]
         made[ours] = pc.multiply(column, 1000) if ours.endswith("_ts") else column
-    columns = [
+    columns: list[Any] = [
         made.get(name, sent[name] if name in sent.column_names else None) for name in INSTRUMENTS.names
     ]
     return pa.table([c.cast(f.type) for c, f in zip(columns, INSTRUMENTS, strict=True)], schema=INSTRUMENTS)
