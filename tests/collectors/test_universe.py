@@ -94,6 +94,7 @@ def test_an_announcement_is_recorded_at_once_and_needs_no_listing() -> None:
     made.created(OPTION, T + MINUTE + 1)
     assert made.changes(T + MINUTE + 1).subscribe == (OPTION.instrument_name,)
     made.relist([PERP], T + MINUTE, T + MINUTE + 2)  # asked for before it was announced
+    assert made.relist_due_ms == T + MINUTE + 2 + HOUR
     assert not made.changes(T + HOUR)
 
 
