@@ -46,7 +46,7 @@ class _Evidence:
                 self.started = event
                 self.flowed_ns.clear()
                 self.broken.clear()
-            case Gap(connection=int(connection), end_ns=end_ns, records_lost=None):
+            case Gap(connection=int(connection), end_ns=end_ns, records_lost=None, channel=None):
                 self.flowed_ns[connection] = end_ns
                 self.broken.discard(connection)
             case Disconnected(connection=connection, reason=reason) if reason != STOPPED:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from collectors.deribit.rest import RestClient
 from collectors.deribit.selection import ANY, decode_listings, select, shard, trade_channels
 from collectors.deribit.session import Session, Unrecorded
+from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
@@ -158,15 +159,19 @@ class Recorder:
 
     async def _record(self) -> None:
         """Run every session until stopped, or until one of them cannot go on."""
+        healer = Healer(self.sessions, self._settings, self._tape)
         running = [asyncio.create_task(session.run()) for session in self.sessions]
+        healing = asyncio.create_task(healer.run())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, healing, *running}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
+            healing.cancel()
             for session in self.sessions:
                 session.stop()
-            ends = await asyncio.gather(*running, return_exceptions=True)
+            ends = await asyncio.gather(*running, healing, return_exceptions=True)
+            healer.finish()
         for end in ends:
-            if isinstance(end, BaseException):
+            if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
                 raise end
