@@ -29,16 +29,16 @@ class _Alarmed:
     """Nothing is missing here: every finding is a mistake."""
 
     def book_broke(self, connection: int, channel: str) -> None:
-        raise AssertionError(channel)
+        raise AssertionError(connection, channel)
 
     def book_whole(self, connection: int, channel: str, whole: Whole) -> None:
-        raise AssertionError(channel)
+        raise AssertionError(connection, channel, whole)
 
     def trades_missing(self, connection: int, channel: str, hole: Hole) -> None:
-        raise AssertionError(hole)
+        raise AssertionError(connection, channel, hole)
 
     def silence_ended(self, connection: int, silent: Silent) -> None:
-        raise AssertionError(silent)
+        raise AssertionError(connection, silent)
 
     def clock_skewed(self, skew: Skew) -> None:
         raise AssertionError(skew)
