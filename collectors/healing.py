@@ -3,6 +3,9 @@
 A broken book is subscribed anew, alone; it is whole again with the snapshot that this brings. Missing trades are
 asked for over REST; the answers go into the stream as they came, and ingest makes rows of them. Every hole ends as
 one `Gap`: of a book from its last good message to the snapshot, of trades from the one before to the one after.
+
+When a connection has been away, or the collector itself, all trades of the time between are listed at once: an
+instrument that trades once a day would show the hole when the venue has forgotten what was in it.
 """
 
 from __future__ import annotations
@@ -14,16 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from collectors.continuity import S_IN_NS, Hole, Silent, Skew, Whole
-from collectors.deribit.channels import classify
+from collectors.deribit.channels import Channel, classify
 from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
-from collectors.deribit.trade_answers import METHOD, sequence_numbers
+from collectors.deribit.trade_answers import BY_INSTRUMENT, BY_TIME, TradeNumber, trade_numbers
 from collectors.deribit.watch import Watch
 from collectors.settings import CollectorSettings
-from collectors.sink import Tape
+from collectors.sink import COLLECTOR_ITSELF, Tape
 from lake.errors import TransientError, VenueRefusedError
 from lake.events import ClockSkewed, Gap
 
@@ -35,6 +36,10 @@ TRADES_KEPT_S: Final = 24 * 3600
 TRADES_PER_ANSWER_MAX: Final = 1000
 TRADES_PER_REQUEST: Final = 500
 """Answers hold neighbours of the range as well, so it is smaller than an answer can be."""
+LISTED_MARGIN_S: Final = 5.0
+"""Trades are listed by the venue's clock, for a time that ours has measured."""
+Question = dict[str, str | int]
+_MS_IN_NS: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -73,10 +78,21 @@ class _Case:
     answers: int = 0
 
 
+@dataclass(slots=True)
+class _Absence:
+    """A time, in ms, for which the trades of a channel are to be listed; moves on page by page."""
+
+    channel: str
+    start_ms: int
+    end_ms: int
+    due_s: float
+
+
 class Healer:
     """Watches what `tape` records of `sessions` (which may change) and heals it, while `run` runs.
 
-    Counters may be read at any time: `resyncs` counts books subscribed anew, `trades_fetched` answers asked for.
+    `away_since_ns` is since when, ns, nothing had been recorded when this collector began; None: nothing is
+    lacking. Counters may be read at any time: `resyncs` counts books subscribed anew, `answers` those of trades.
     """
 
     def __init__(
@@ -85,11 +101,12 @@ class Healer:
         settings: CollectorSettings,
         tape: Tape,
         *,
+        away_since_ns: int | None = None,
         pace: HealingPace | None = None,
     ) -> None:
         self.watch = Watch(self)
         self.resyncs = 0
-        self.trades_fetched = 0
+        self.answers = 0
         self._sessions = sessions
         self._settings = settings
         self._tape = tape
@@ -98,17 +115,27 @@ class Healer:
         self._resyncs: dict[str, _Resync] = {}
         self._resyncing: dict[int, asyncio.Task[None]] = {}
         self._cases: list[_Case] = []
+        self._absences: list[_Absence] = []
+        self._away_since_ns = away_since_ns
+        self._present: dict[int, tuple[int, int]] = {}
         tape.observer = self.watch.observe
 
-    async def run(self) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many broken books, holes in trades and absences are being dealt with."""
+        return len(self._broken) + len(self._cases) + len(self._absences)
+
+    async def run(self, rest: RestClient) -> None:
         """Heal until cancelled."""
-        async with RestClient(self._settings) as rest, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             group.create_task(self._heal_trades(rest))
             while True:
                 await asyncio.sleep(self._pace.tick_s)
                 self._judge_silence()
                 for session in self._sessions:
-                    self._resync(session, group)
+                    if session.established.is_set():
+                        self._resync(session, group)
+                        self._note_presence(session)
 
     def finish(self) -> None:
         """Say what is missing now that nothing more will come."""
@@ -184,7 +211,7 @@ class Healer:
     def _resync(self, session: Session, group: asyncio.TaskGroup) -> None:
         """Subscribe anew to those broken books of a living connection whose turn it is."""
         running = self._resyncing.get(session.number)
-        if not session.established.is_set() or (running is not None and not running.done()):
+        if running is not None and not running.done():
             return
         now_s = time.monotonic()
         due = [
@@ -227,16 +254,67 @@ class Healer:
 
     # -- trades
 
+    def _note_presence(self, session: Session) -> None:
+        """See whether a connection is a new one; then its trades are to be listed since the last was seen."""
+        now_ns = self._tape.now_ns()
+        connects, seen_ns = self._present.get(session.number, (0, self._away_since_ns))
+        if connects != session.connects and seen_ns is not None:
+            start_ns = seen_ns - LISTED_MARGIN_S * S_IN_NS
+            due_s = time.monotonic() + self._pace.trades_patience_s
+            self._absences += [
+                _Absence(channel, int(start_ns) // _MS_IN_NS, now_ns // _MS_IN_NS, due_s)
+                for channel in session.channels
+                if classify(channel) == Channel("trades")
+            ]
+        self._present[session.number] = (session.connects, now_ns)
+
     async def _heal_trades(self, rest: RestClient) -> None:
-        """Deal with one case after the other; REST is bounded in rate."""
+        """Deal with one absence or case after the other; REST is bounded in rate."""
         while True:
             await asyncio.sleep(self._pace.tick_s)
+            for absence in [absence for absence in self._absences if absence.due_s <= time.monotonic()]:
+                if await self._listed(absence, rest):
+                    self._absences.remove(absence)
+                else:
+                    absence.due_s = time.monotonic() + self._pace.trades_retry_s
             for case in [case for case in self._cases if case.due_s <= time.monotonic()]:
                 if await self._settled(case, rest):
                     self._cases.remove(case)
                     self._close(case)
                 else:
                     case.due_s = time.monotonic() + self._pace.trades_retry_s
+
+    async def _listed(self, absence: _Absence, rest: RestClient) -> bool:
+        """List the trades of an absence, page by page; whether that is done, or cannot be done.
+
+        A page begins at the millisecond in which the one before ended, because that may have more trades.
+        """
+        _, kind, currency, _ = absence.channel.split(".")
+        while True:
+            question: Question = {
+                "currency": currency, "kind": kind, "sorting": "asc", "count": TRADES_PER_ANSWER_MAX,
+                "start_timestamp": absence.start_ms, "end_timestamp": absence.end_ms,
+            }  # fmt: skip
+            try:
+                found = await self._ask(BY_TIME, question, rest)
+            except TransientError as error:
+                _log.warning("trades of %s while away: %s", absence.channel, error)
+                return False
+            except VenueRefusedError as error:
+                _log.error("trades of %s while away: %s", absence.channel, error)
+                return True
+            open_before = {id(case): self.watch.trades.missing(case.hole) for case in self._cases}
+            now_ns = self._tape.now_ns()
+            for trade in sorted(found, key=lambda trade: trade.trade_seq):
+                hole = self.watch.trades.note(trade.instrument_name, trade.trade_seq, now_ns)
+                if hole is not None:
+                    self.trades_missing(COLLECTOR_ITSELF, absence.channel, hole)
+            for case in self._cases:
+                if id(case) in open_before and self.watch.trades.missing(case.hole) != open_before[id(case)]:
+                    case.answers += 1
+            if len(found) < TRADES_PER_ANSWER_MAX:
+                return True
+            absence.start_ms = max(found[-1].timestamp, absence.start_ms + 1)
 
     async def _settled(self, case: _Case, rest: RestClient) -> bool:
         """Ask for what a case lacks; whether there is nothing left to be hoped for."""
@@ -255,25 +333,26 @@ class Healer:
         return not self.watch.trades.missing(case.hole) or case.answers >= self._pace.trades_attempts
 
     async def _fetch(self, instrument: str, first: int, last: int, rest: RestClient) -> None:
-        """Record the venue's answers for a range of sequence numbers, and take note of what is in them."""
+        """Ask for a range of sequence numbers, and take note of what is in the answers."""
         for start in range(first, last + 1, TRADES_PER_REQUEST):
             end = min(start + TRADES_PER_REQUEST - 1, last)
-            reply = await rest.get(
-                METHOD,
-                {
-                    "instrument_name": instrument, "start_seq": start, "end_seq": end,
-                    "count": TRADES_PER_ANSWER_MAX, "sorting": "asc",
-                },
-            )  # fmt: skip
-            try:
-                found = sequence_numbers(reply.result, instrument)
-            except msgspec.DecodeError as error:
-                raise VenueRefusedError(f"the answer is no list of trades: {error}") from None
-            self.trades_fetched += 1
-            self._tape.response(reply.as_record())
+            question: Question = {
+                "instrument_name": instrument, "start_seq": start, "end_seq": end,
+                "count": TRADES_PER_ANSWER_MAX, "sorting": "asc",
+            }  # fmt: skip
+            found = await self._ask(BY_INSTRUMENT, question, rest)
             now_ns = self._tape.now_ns()
-            for seq in sorted(seq for seq in found if start <= seq <= end):
-                self.watch.trades.note(instrument, seq, now_ns)
+            for trade in found:
+                if trade.instrument_name == instrument and start <= trade.trade_seq <= end:
+                    self.watch.trades.note(instrument, trade.trade_seq, now_ns)
+
+    async def _ask(self, method: str, question: Question, rest: RestClient) -> list[TradeNumber]:
+        """The trades in the venue's answer, which is recorded."""
+        reply = await rest.get(method, question)
+        found = trade_numbers(reply.result)
+        self.answers += 1
+        self._tape.response(reply.as_record())
+        return found
 
     def _close(self, case: _Case) -> None:
         """Tell the gap of a case that is over; trades that came late by themselves leave none."""

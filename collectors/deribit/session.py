@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from collectors.backoff import Backoff
+from collectors.deribit.lifecycle import is_lifecycle
 from collectors.deribit.rpc import (
     REQUEST_TOO_LARGE,
     Calls,
@@ -77,6 +78,7 @@ class Session:
         backoff: Backoff | None = None,
         transport: Transport | None = None,
         unrecorded: Unrecorded | None = None,
+        on_lifecycle: Callable[[bytes], None] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -93,6 +95,7 @@ class Session:
         self._pace = pace
         self._backoff = backoff or Backoff(settings.backoff)
         self._transport = transport or TRANSPORTS[settings.transport]
+        self._on_lifecycle = on_lifecycle
         self._clock_s = clock_s
         self._stopping = asyncio.Event()
         self._asking = asyncio.Lock()
@@ -243,6 +246,8 @@ class Session:
             self._last_frame_ns = self._tape.frame(payload, self.number, recv_ns)
         else:
             self._last_frame_ns = self._tape.frame(payload, self.number)
+        if self._on_lifecycle is not None and is_lifecycle(payload):
+            self._on_lifecycle(payload)
 
     def _on_control(self, payload: bytes) -> None:
         control = decode_control(payload)

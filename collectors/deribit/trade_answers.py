@@ -1,4 +1,4 @@
-"""REST answers of trades: the same trades as in notifications, asked for by instrument."""
+"""REST answers of trades: the same trades as in notifications, asked for by sequence number or by time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from msgspec import Raw, Struct
 
 from collectors.deribit import channels, wire
 from collectors.deribit.decode import Decoded, decode
-from lake.errors import SchemaDriftError
+from lake.errors import SchemaDriftError, VenueRefusedError
 
-METHOD: Final = "get_last_trades_by_instrument"
+BY_INSTRUMENT: Final = "get_last_trades_by_instrument"
+BY_TIME: Final = "get_last_trades_by_currency_and_time"
 ANSWERS: Final = "/get_last_trades_by_"
 """What the address of every method has in it that answers with trades in this form."""
 
@@ -21,13 +22,16 @@ class _Result(Struct, gc=False):
     trades: Raw
 
 
-class _Numbered(Struct, gc=False):
-    trade_seq: int
+class TradeNumber(Struct, gc=False, frozen=True):
+    """What tells whether a trade is missing; `timestamp` in ms."""
+
     instrument_name: str
+    trade_seq: int
+    timestamp: int
 
 
 class _NumberedResult(Struct, gc=False):
-    trades: list[_Numbered]
+    trades: list[TradeNumber]
 
 
 _RESULT: Final = msgspec.json.Decoder(_Result)
@@ -39,15 +43,16 @@ _HEAD: Final = (
 )
 
 
-def sequence_numbers(result: Raw, instrument: str) -> list[int]:
-    """The `trade_seq` of every trade of `instrument` in the `result` of an answer, in its order.
+def trade_numbers(result: Raw) -> list[TradeNumber]:
+    """Every trade in the `result` of an answer, in its order.
 
     Raises:
-        msgspec.DecodeError: the result holds no trades.
+        VenueRefusedError: the result holds no trades.
     """
-    return [
-        trade.trade_seq for trade in _NUMBERED.decode(result).trades if trade.instrument_name == instrument
-    ]
+    try:
+        return _NUMBERED.decode(result).trades
+    except wire.DECODE_ERRORS as error:
+        raise VenueRefusedError(f"the answer is no list of trades: {error}") from None
 
 
 def decode_trades(body: bytes, recv_ns: int) -> Decoded:

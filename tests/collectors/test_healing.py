@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
 from collectors.healing import Healer, HealingPace
 from collectors.pace import TokenBucket
@@ -37,7 +38,7 @@ def book(change_id: int, prev: int | None = None) -> bytes:
 
 
 def trade(seq: int) -> dict[str, Any]:
-    return {"trade_seq": seq, "instrument_name": NAME}
+    return {"trade_seq": seq, "instrument_name": NAME, "timestamp": 1_789_344_931_096 + seq}
 
 
 def trades(*seqs: int) -> bytes:
@@ -68,16 +69,17 @@ async def recording(pace: HealingPace = QUICK) -> AsyncIterator[Scene]:
         tape, chosen = Tape(sink), settings(venue.ws_url, venue.rest_url)
         session = Session(3, [BOOK, TRADES], chosen, tape, pace=TokenBucket(1000.0, 1000))
         healer = Healer([session], chosen, tape, pace=pace)
-        tasks = [asyncio.create_task(session.run()), asyncio.create_task(healer.run())]
-        await session.established.wait()
-        try:
-            yield Scene(venue, await venue.peer(), sink, healer)
-        finally:
-            session.stop()
-            await tasks[0]
-            tasks[1].cancel()
-            await asyncio.gather(tasks[1], return_exceptions=True)
-            healer.finish()
+        async with RestClient(chosen) as rest:
+            tasks = [asyncio.create_task(session.run()), asyncio.create_task(healer.run(rest))]
+            await session.established.wait()
+            try:
+                yield Scene(venue, await venue.peer(), sink, healer)
+            finally:
+                session.stop()
+                await tasks[0]
+                tasks[1].cancel()
+                await asyncio.gather(tasks[1], return_exceptions=True)
+                healer.finish()
 
 
 def test_a_broken_book_is_subscribed_anew_until_its_snapshot_comes() -> None:
