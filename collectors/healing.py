@@ -259,10 +259,11 @@ class Healer:
         now_ns = self._tape.now_ns()
         connects, seen_ns = self._present.get(session.number, (0, self._away_since_ns))
         if connects != session.connects and seen_ns is not None:
-            start_ns = seen_ns - LISTED_MARGIN_S * S_IN_NS
+            margin_ns = int(LISTED_MARGIN_S * S_IN_NS)
+            start_ms, end_ms = (seen_ns - margin_ns) // _MS_IN_NS, (now_ns + margin_ns) // _MS_IN_NS
             due_s = time.monotonic() + self._pace.trades_patience_s
             self._absences += [
-                _Absence(channel, int(start_ns) // _MS_IN_NS, now_ns // _MS_IN_NS, due_s)
+                _Absence(channel, start_ms, end_ms, due_s)
                 for channel in session.channels
                 if classify(channel) == Channel("trades")
             ]
