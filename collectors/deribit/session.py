@@ -64,7 +64,8 @@ class Session:
 
     `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
     may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first
-    connection ends that gap. Counters may be read at any time.
+    connection ends that gap. `on_lifecycle` is handed every notification about the life of an instrument, and
+    must not raise. Counters may be read at any time.
     """
 
     def __init__(
