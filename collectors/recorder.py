@@ -14,6 +14,7 @@ from collectors.deribit.rest import RestClient
 from collectors.deribit.selection import lifecycle_channels, trade_channels
 from collectors.deribit.session import Session, Unrecorded
 from collectors.fleet import Fleet
+from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
@@ -68,6 +69,8 @@ class Recorder:
         self._pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
         self._fleet = Fleet(settings, self._session)
         self._upkeep = Upkeep(settings, self._fleet, self._tape, clock_ns)
+        away_since_ns = unrecorded.since_ns if unrecorded else None
+        self.healer = Healer(self._fleet.sessions, settings, self._tape, away_since_ns=away_since_ns)
 
     @property
     def sessions(self) -> list[Session]:
@@ -169,14 +172,18 @@ class Recorder:
     async def _record(self, rest: RestClient) -> None:
         """Run every session until stopped, or until one of them cannot go on."""
         self._fleet.start()
-        upkeep = asyncio.create_task(self._upkeep.run(rest))
-        waiting = [upkeep, *map(asyncio.create_task, (self._stopping.wait(), self._fleet.ended.wait()))]
+        chores = [asyncio.create_task(self._upkeep.run(rest)), asyncio.create_task(self.healer.run(rest))]
+        waiting = [*chores, *map(asyncio.create_task, (self._stopping.wait(), self._fleet.ended.wait()))]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if upkeep.done():
-                upkeep.result()
+            for chore in chores:
+                if chore.done():
+                    chore.result()
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-            await self._fleet.stop()
+            try:
+                await self._fleet.stop()
+            finally:
+                self.healer.finish()

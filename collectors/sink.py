@@ -44,6 +44,8 @@ class Tape:
         self._append = sink.append
         self._clock_ns = clock_ns
         self._last_ns = 0
+        self.observer: Callable[[int, int, bytes], None] | None = None
+        """Told receive time, connection and bytes of every frame when it has been recorded; must be quick."""
         self.frames = 0
         self.frame_bytes = 0
 
@@ -62,6 +64,8 @@ class Tape:
         self._append(payload, connection=connection, kind=_FRAME, recv_ns=recv_ns)
         self.frames += 1
         self.frame_bytes += len(payload)
+        if self.observer is not None:
+            self.observer(recv_ns, connection, payload)
         return recv_ns
 
     def event(self, event: Event, connection: int = COLLECTOR_ITSELF, recv_ns: int | None = None) -> None:

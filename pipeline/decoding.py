@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from collectors.deribit.decode import decode
 from collectors.deribit.instruments import RefusedInstrument, decode_creation, decode_instruments
+from collectors.deribit.trade_answers import ANSWERS, decode_trades
 from lake.conform import conform
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import Gap, decode_event, decode_response
@@ -169,12 +170,15 @@ class _Run:
         self._reject(refused)
 
     def responses(self, at: np.ndarray) -> None:
-        """REST answers: instrument lists become candidate versions; others are counted."""
+        """REST answers: instrument lists become candidate versions, trades become rows; others are counted."""
         self.chunk.counts["responses"] += len(at)
         refused: dict[int, str] = {}
         for i in at:
             try:
                 response = decode_response(self.payloads[i])
+                if response.status == 200 and ANSWERS in response.url:
+                    refused.update(self._trades(int(i), bytes(response.body)))
+                    continue
                 if "/get_instruments" not in response.url or response.status != 200:
                     continue
                 strange: list[RefusedInstrument] = []
@@ -188,6 +192,14 @@ class _Run:
                 )
             refused.update(self._terms(int(i), columns))
         self._reject(refused)
+
+    def _trades(self, i: int, body: bytes) -> dict[int, str]:
+        """Trades that were asked for: rows like any others, and if they are known already compaction sees it."""
+        decoded = decode_trades(body, int(self.recv_ns[i]))
+        self.chunk.unknown_fields += decoded.unknown_fields
+        if decoded.rejects:
+            return {i: decoded.rejects[0].reason}
+        return self._fit("trades", decoded.tables["trades"], np.array([i]))
 
     def _terms(self, record: int, columns: pa.Table) -> dict[int, str]:
         """Terms of instruments that one record told: candidates for versions."""
