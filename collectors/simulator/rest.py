@@ -78,7 +78,7 @@ class MarketMethods:
             "get_time": lambda _: market.now_ms,
             "test": lambda _: {"version": VERSION},
             "hello": lambda _: {"version": VERSION},
-            "status": lambda _: {"locked": "false", "locked_indices": []},
+            "status": self.get_status,
             "get_currencies": self.get_currencies,
             "get_instruments": self.get_instruments,
             "get_instrument": self.get_instrument,
@@ -108,6 +108,12 @@ class MarketMethods:
         if found is None:
             raise invalid("instrument_name", "instrument not found")
         return found
+
+    def get_status(self, _: Params) -> object:
+        """Locked during settlement."""
+        locked = self.market.locked
+        indices = list(self.market.indices.all) if locked else []
+        return {"locked": "true" if locked else "false", "locked_indices": indices}
 
     def get_currencies(self, _: Params) -> object:
         """The coins of this market."""
