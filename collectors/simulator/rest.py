@@ -21,6 +21,7 @@ MAX_TRADES: Final = 1_000
 DEFAULT_TRADES: Final = 10
 MAX_FUNDING_ROWS: Final = 744
 HOUR_MS: Final = 3_600_000
+TRADES_HORIZON_MS: Final = 24 * HOUR_MS
 Params = dict[str, Any]
 
 
@@ -151,7 +152,7 @@ class MarketMethods:
 
     def trades_by_instrument(self, params: Params) -> object:
         """Trades of one instrument, newest first unless a range is given."""
-        return _page(self._item(params).trades, params)
+        return _page(self._recent(self._item(params).trades), params)
 
     def trades_by_currency(self, params: Params) -> object:
         """Trades of a currency, and of one `kind` if wanted."""
@@ -164,7 +165,12 @@ class MarketMethods:
             names = self.market.instruments | self.market.expired
             chosen = {name for name, item in names.items() if item.spec.kind == kind}
             found = [t for t in found if t.instrument in chosen]
-        return _page(found, params)
+        return _page(self._recent(found), params)
+
+    def _recent(self, trades: Iterable[Trade]) -> list[Trade]:
+        """What the venue still tells: older trades are left out without an error."""
+        horizon = self.market.now_ms - TRADES_HORIZON_MS
+        return [trade for trade in trades if trade.timestamp > horizon]
 
     def get_chart(self, params: Params) -> object:
         """Candles; the newest 5,001 of the window."""
