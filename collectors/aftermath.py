@@ -35,9 +35,9 @@ class _Evidence:
     def frame(self, connection: int, recv_ns: int) -> None:
         """Data came; while a gap is open not all of it yet, so that the gap is what counts."""
         began_with_gap = self.started is not None and self.started.unrecorded_since_ns is not None
-        if connection in self.flowed_ns or not began_with_gap:
-            if connection not in self.broken:
-                self.flowed_ns[connection] = recv_ns
+        whole = connection in self.flowed_ns or not began_with_gap
+        if whole and connection not in self.broken:
+            self.flowed_ns[connection] = recv_ns
 
     def event(self, event: Event) -> None:
         """Something of our own was written down."""

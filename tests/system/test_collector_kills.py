@@ -7,7 +7,6 @@ must name the interval between the last record before and the first frame after,
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
