@@ -70,9 +70,7 @@ class Control:
                     await hub.drop(session)
             case orders.HalfOpen():
                 for session in hub.chosen(order.session):
-                    session.half_open = True
-                    if order.seconds is not None:
-                        self._outages.later(order.seconds, session.revive)
+                    session.stall(order.seconds)
             case orders.Slow():
                 for session in hub.chosen(order.session):
                     hub.throttle(session, order.bytes_per_second)

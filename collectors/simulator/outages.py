@@ -34,44 +34,34 @@ class _Missing:
 
 
 class Outages:
-    """What is out of order, and until when (on the loop's clock)."""
+    """What is out of order."""
 
     def __init__(self) -> None:
         self.refuse_status = HTTP_UNAVAILABLE
-        self._until: dict[Outage, float] = {}
+        self._ends: dict[Outage, asyncio.TimerHandle] = {}  # what lasts, and what ends it
         self._failures: list[_Failure] = []
         self._missing: list[_Missing] = []
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def active(self, outage: Outage) -> bool:
         """Whether it lasts still."""
-        return self._until.get(outage, 0.0) > asyncio.get_running_loop().time()
+        return outage in self._ends
 
     def begin(self, outage: Outage, seconds: float, at_end: Callable[[], None] | None = None) -> None:
         """Let it last for a time from now, whatever was ordered before; `at_end` runs when it is over."""
-        self._until[outage] = asyncio.get_running_loop().time() + seconds
+        if outage in self._ends:
+            self._ends[outage].cancel()
 
         def over() -> None:
-            if at_end is not None and not self.active(outage):
+            del self._ends[outage]
+            if at_end is not None:
                 at_end()
 
-        self.later(seconds, over)
-
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do something after a time, unless the venue ends before."""
-
-        async def wait() -> None:
-            await asyncio.sleep(seconds)
-            act()
-
-        task = asyncio.get_running_loop().create_task(wait())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._ends[outage] = asyncio.get_running_loop().call_later(seconds, over)
 
     def close(self) -> None:
-        """Forget what was to happen later."""
-        for task in self._tasks:
-            task.cancel()
+        """End everything without a word."""
+        for end in self._ends.values():
+            end.cancel()
 
     def fail(self, method: str, error: RpcError, calls: int) -> None:
         """Refuse the next `calls` calls of methods like `method` (without `public/`)."""

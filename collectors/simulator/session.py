@@ -67,6 +67,7 @@ class Session:
         """What a throttled session is written; 0: as much as there is."""
         self.trickle: asyncio.Task[None] | None = None
         self._heartbeat: asyncio.Task[None] | None = None
+        self._revival: asyncio.TimerHandle | None = None  # what ends a half-open time
 
     def flush(self) -> None:
         """Write everything queued."""
@@ -99,8 +100,16 @@ class Session:
             self.test_pending = True
             send(self, TEST_REQUEST)
 
-    def revive(self) -> None:
-        """A half-open connection speaks and listens again."""
+    def stall(self, seconds: float | None) -> None:
+        """Leave the connection half open: for a time, or for good."""
+        self.half_open = True
+        if self._revival is not None:
+            self._revival.cancel()
+            self._revival = None
+        if seconds is not None:
+            self._revival = asyncio.get_running_loop().call_later(seconds, self._revive)
+
+    def _revive(self) -> None:
         self.half_open = False
 
     async def reset(self) -> None:

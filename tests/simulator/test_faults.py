@@ -156,8 +156,11 @@ def test_a_half_open_connection_may_come_back() -> None:
     async def scenario() -> None:
         async with venue() as (simulator, client):
             await client.call("public/subscribe", channels=[BOOK])
-            await order(simulator, "half_open", seconds=0.3)
+            await order(simulator, "half_open", seconds=60)
+            while simulator.stats()["withheld"] < 2:
+                await asyncio.sleep(0.01)
             await client.until_quiet(0.1)
+            await order(simulator, "half_open", seconds=0)
             seen = len(data(client, BOOK))
             books = await collect(client, BOOK, seen + 2)
             assert books[seen]["prev_change_id"] != books[seen - 1]["change_id"]
@@ -410,12 +413,13 @@ async def until_well(simulator: Simulator) -> None:
 def test_a_rate_limit_answers_10028_and_ends_the_session() -> None:
     async def scenario() -> None:
         async with venue(QUIET) as (simulator, client):
-            await order(simulator, "rate_limit", seconds=0.3)
+            await order(simulator, "rate_limit", seconds=60)
             status, body = await rest(simulator, "get_instruments", currency="any")
             assert (status, body["error"]["code"]) == (429, 10028)
             refused = await client.call("public/subscribe", channels=[BOOK])
             assert refused["error"] == {"code": 10028, "message": "too_many_requests"}
             assert await until_closed(client) == 1008
+            await order(simulator, "rate_limit", seconds=0)
             await until_well(simulator)
             async with Client(simulator.ws_url) as again:
                 assert (await again.call("public/subscribe", channels=[BOOK]))["result"] == [BOOK]
@@ -428,13 +432,14 @@ def test_a_settlement_locks_calls_and_says_so() -> None:
         async with venue(QUIET) as (simulator, client):
             await client.call("public/subscribe", channels=["platform_state"])
             await collect(client, "platform_state", 1)
-            await order(simulator, "settlement", seconds=0.3)
+            await order(simulator, "settlement", seconds=60)
             assert (await client.call("public/subscribe", channels=[BOOK]))["error"]["code"] == 10041
             assert (await rest(simulator, "get_order_book", instrument_name=PERPETUAL))[0] == 400
             assert (await client.call("public/status"))["result"]["locked"] == "true"
             told = [state["locked"] for state in data(client, "platform_state")]
             assert told[0] is False
             assert True in told
+            await order(simulator, "settlement", seconds=0)
             while data(client, "platform_state")[-1]["locked"]:
                 await collect(client, "platform_state", len(data(client, "platform_state")) + 1)
             assert (await client.call("public/status"))["result"]["locked"] == "false"
@@ -447,7 +452,7 @@ def test_maintenance_is_announced_closes_all_and_refuses_everybody() -> None:
     async def scenario() -> None:
         async with venue(QUIET) as (simulator, client):
             await client.call("public/subscribe", channels=["platform_state"])
-            await order(simulator, "maintenance", seconds=0.4)
+            await order(simulator, "maintenance", seconds=60)
             assert await until_closed(client) == 1001
             assert data(client, "platform_state")[-1] == {"maintenance": True}
             status, body = await rest(simulator, "get_time")
@@ -455,6 +460,7 @@ def test_maintenance_is_announced_closes_all_and_refuses_everybody() -> None:
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await connect(simulator)
             assert refused.value.status == 503
+            await order(simulator, "maintenance", seconds=0)
             await until_well(simulator)
             async with Client(simulator.ws_url) as again:
                 assert "result" in await again.call("public/test")
@@ -465,12 +471,13 @@ def test_maintenance_is_announced_closes_all_and_refuses_everybody() -> None:
 def test_new_connections_are_refused_while_living_ones_go_on() -> None:
     async def scenario() -> None:
         async with venue(QUIET) as (simulator, client):
-            await order(simulator, "refuse", seconds=0.3, status=429)
+            await order(simulator, "refuse", seconds=60, status=429)
             assert (await rest(simulator, "get_time"))[0] == 429
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await connect(simulator)
             assert refused.value.status == 429
             assert "result" in await client.call("public/test")
+            await order(simulator, "refuse", seconds=0)
             await until_well(simulator)
 
     run(scenario())
@@ -481,7 +488,7 @@ def test_a_restart_closes_the_port_and_forgets_nothing() -> None:
         async with venue() as (simulator, client):
             await client.call("public/subscribe", channels=[BOOK])
             before = (await order(simulator, "book", instrument=PERPETUAL))["change_id"]
-            await order(simulator, "restart", seconds=0.3)
+            await order(simulator, "restart", seconds=0.5)
             with pytest.raises(InputError, match="closed already"):
                 await order(simulator, "restart")
             assert await until_closed(client) == 1006
