@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from collectors.aftermath import unrecorded
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
-from lake.errors import InputError
+from lake.errors import BusyError, InputError
 from lake.root import Root
 from lake.spool import SpoolSettings, SpoolWriter
+
+HEALING_MAX_S: Final = 3.0
+LOCK_POLL_S: Final = 0.02
 
 
 def record(
@@ -35,9 +41,11 @@ def record(
     """
     if stream.partition("-")[0] != VENUE:
         raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
-    quarantine = root.quarantine / "spool"
     folder = root.stream(stream)
-    with SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool:
+    open_spool = partial(
+        SpoolWriter, folder, spool_settings, on_durable=on_durable, quarantine=root.quarantine / "spool"
+    )
+    with _when_free(open_spool) as spool:
         recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
         return asyncio.run(_run(recorder, seconds))
 
@@ -47,3 +55,15 @@ async def _run(recorder: Recorder, seconds: float | None) -> RecordingSummary:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, recorder.stop)
     return await recorder.run(seconds)
+
+
+def _when_free(open_spool: Callable[[], SpoolWriter]) -> SpoolWriter:
+    """Open the spool; an ingester that is just healing what a dead recorder left holds the lock for a moment."""
+    deadline_s = time.monotonic() + HEALING_MAX_S
+    while True:
+        try:
+            return open_spool()
+        except BusyError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(LOCK_POLL_S)
