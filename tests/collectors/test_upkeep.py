@@ -13,7 +13,8 @@ import pytest
 from collectors.deribit.channels import classify
 from collectors.recorder import Recorder
 from collectors.simulator import SimulatorSettings, feeds
-from collectors.simulator.server import Order, Simulator
+from collectors.simulator.orders import read_order
+from collectors.simulator.server import Simulator
 from lake.events import Subscribed, decode_response
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings
@@ -94,7 +95,7 @@ def test_a_listing_at_runtime_is_recorded_within_seconds(
         async with venue() as simulator, recording(simulator) as (recorder, sink):
             await within(lambda: len(responses(sink)) == 2, sink)  # the listing after the first connection
             asked = len(responses(sink))
-            simulator.control(Order("list", instrument=NEW))
+            await simulator.do(read_order({"action": "list", "instrument": NEW}))
             await within(lambda: bool(of(sink, NEW)), sink)
             assert sorted(recorded(recorder)) == sorted(listed(simulator))
             assert recorder.summary().instruments == len(listed(simulator))
@@ -113,7 +114,7 @@ def test_an_expiry_leaves_the_subscriptions() -> None:
     async def scenario() -> None:
         async with venue() as simulator, recording(simulator) as (recorder, sink):
             gone = next(name for name in sorted(listed(simulator)) if name.endswith("-C"))
-            simulator.control(Order("expire", instrument=gone))
+            await simulator.do(read_order({"action": "expire", "instrument": gone}))
             await within(lambda: gone not in recorded(recorder), sink)
             await within(lambda: f"ticker.{gone}.100ms" not in simulator.hub.listened, sink)
             assert sorted(recorded(recorder)) == sorted(listed(simulator))
@@ -125,10 +126,10 @@ def test_a_reconnect_asks_for_what_is_wanted_now_and_finds_what_was_listed_meanw
     async def scenario() -> None:
         async with venue() as simulator, recording(simulator, channels_per_connection=20) as (recorder, sink):
             gone = next(name for name in sorted(listed(simulator)) if name.endswith("-C"))
-            simulator.control(Order("expire", instrument=gone))
+            await simulator.do(read_order({"action": "expire", "instrument": gone}))
             await within(lambda: gone not in recorded(recorder), sink)
-            simulator.control(Order("drop_all"))
-            simulator.control(Order("list", instrument=NEW))  # nobody hears of it
+            await simulator.do(read_order({"action": "drop_all"}))
+            await simulator.do(read_order({"action": "list", "instrument": NEW}))  # nobody hears of it
             await within(lambda: bool(of(sink, NEW)), sink)
             await within(lambda: all(session.established.is_set() for session in recorder.sessions), sink)
             assert sorted(recorded(recorder)) == sorted(listed(simulator))
@@ -147,7 +148,7 @@ def test_parts_are_disjoint_and_together_everything_with_the_trades_once() -> No
             for part in (1, 2, 3):
                 async with recording(simulator, shard=f"{part}/3") as (recorder, sink):
                     if part == 2:
-                        simulator.control(Order("list", instrument=NEW))
+                        await simulator.do(read_order({"action": "list", "instrument": NEW}))
                         await within(lambda sink=sink: len(sink.data) > 50, sink)  # type: ignore[misc]
                     parts.append(recorded(recorder))
                     channels = [c for session in recorder.sessions for c in session.channels]
@@ -168,11 +169,11 @@ def test_a_new_connection_is_opened_when_all_are_full_and_the_rest_waits_when_no
                 assert [len(session.channels) for session in recorder.sessions] == [18]
                 names = [f"BTC-25DEC26-{strike}-C" for strike in range(123_000, 133_000, 1_000)]
                 for name in names:
-                    simulator.control(Order("list", instrument=name))
+                    await simulator.do(read_order({"action": "list", "instrument": name}))
                 await within(lambda: all(of(sink, name) for name in names[:9]), sink)
                 assert [len(session.channels) for session in recorder.sessions] == [18, 18]
                 assert set(listed(simulator)).difference(recorded(recorder)) == {names[9]}
-                simulator.control(Order("expire", instrument=names[0]))
+                await simulator.do(read_order({"action": "expire", "instrument": names[0]}))
                 await within(lambda: bool(of(sink, names[9])), sink)
                 assert sorted(recorded(recorder)) == sorted(listed(simulator))
 
