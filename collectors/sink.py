@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from lake.events import Event, Response, encode_event, encode_response
+from lake.events import Event, Gap, Response, encode_event, encode_response
 from lake.spool import RecordKind
 
 COLLECTOR_ITSELF: Final = 0
@@ -33,7 +34,7 @@ class Sink(Protocol):
 
 
 class Tape:
-    """A sink with a clock: stamps each record with a strictly increasing receive time and counts it.
+    """A sink with a clock: stamps each record with a strictly increasing receive time, and counts gaps.
 
     One tape is shared by all sessions of a collector, so that the times in events (where a gap begins and
     ends) are the very times stored with the frames. When the machine's clock is set back, stamps go on by
@@ -44,8 +45,8 @@ class Tape:
         self._append = sink.append
         self._clock_ns = clock_ns
         self._last_ns = 0
-        self.frames = 0
-        self.frame_bytes = 0
+        self.gaps: Counter[str] = Counter()
+        self.gaps_healed: Counter[str] = Counter()
 
     def now_ns(self) -> int:
         """The next stamp, in ns since the epoch, UTC; later than every one before."""
@@ -59,12 +60,12 @@ class Tape:
         """Record a frame as received; its stamp."""
         recv_ns = self.now_ns()
         self._append(payload, connection=connection, kind=_FRAME, recv_ns=recv_ns)
-        self.frames += 1
-        self.frame_bytes += len(payload)
         return recv_ns
 
     def event(self, event: Event, connection: int = COLLECTOR_ITSELF) -> None:
-        """Record an event of our own."""
+        """Record an event of our own; gaps are counted by cause."""
+        if isinstance(event, Gap):
+            (self.gaps_healed if event.healed else self.gaps)[event.cause] += 1
         payload = encode_event(event)
         self._append(payload, connection=connection, kind=RecordKind.EVENT, recv_ns=self.now_ns())
 
