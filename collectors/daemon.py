@@ -6,6 +6,8 @@ import asyncio
 import signal
 
 from collectors.deribit.session import Unrecorded
+from collectors.ops import Operations, OpsSettings
+from collectors.ops.operations import OnBeat
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import InputError
@@ -23,28 +25,38 @@ def record(
     *,
     stream: str,
     seconds: float | None = None,
+    ops: OpsSettings | None = None,
+    on_beat: OnBeat | None = None,
 ) -> RecordingSummary:
     """Record the venue into spool stream `stream` until SIGTERM or SIGINT, or for `seconds`.
+
+    `ops` says who else is told how it is doing, and `on_beat` gets every beat in a thread of its own.
 
     The interval since the stream's last life becomes a gap: "stopped" after a clean stop, else "crashed".
 
     Raises:
+        SettingsError: the metrics cannot be served where `ops` says.
         InputError: the stream's name does not begin with the venue's.
         BusyError: another process records this stream.
         VenueUnavailableError, VenueRefusedError: see `Recorder.run`.
     """
     if stream.partition("-")[0] != VENUE:
         raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
-    with SpoolWriter(root.stream(stream), spool_settings, quarantine=root.quarantine / "spool") as spool:
+    with (
+        Operations(root, stream, ops, on_beat=on_beat) as operations,
+        SpoolWriter(root.stream(stream), spool_settings, quarantine=root.quarantine / "spool") as spool,
+    ):
         recorder = Recorder(settings, spool, name=stream, unrecorded=_unrecorded(spool.previous))
-        return asyncio.run(_run(recorder, seconds))
+        operations.watch(recorder, spool)
+        return asyncio.run(_run(recorder, seconds, operations))
 
 
-async def _run(recorder: Recorder, seconds: float | None) -> RecordingSummary:
+async def _run(recorder: Recorder, seconds: float | None, operations: Operations) -> RecordingSummary:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, recorder.stop)
-    return await recorder.run(seconds)
+    async with operations.beating():
+        return await recorder.run(seconds)
 
 
 def _unrecorded(previous: PreviousLife | None) -> Unrecorded | None:

@@ -25,12 +25,18 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from lake.durable import make_dirs
-from lake.errors import SettingsError
+from lake.errors import LakeError, SettingsError
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 WINDOW_SECONDS: Final = 60.0
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
-_SECRETS: Final = re.compile(r"(?i)\b(\w*(?:token|secret|password|passwd|api_?key|signature)\"?\s*[=:]\s*)([^\s&,;]+)")
+_SECRETS: Final = re.compile(
+    r"(?i)\b(\w*(?:token|secret|password|passwd|api_?key|signature)\"?\s*[=:]\s*)([^\s&,;]+)"
+)
+
+_FILE_ONLY: Final = "file_only"
+
+_log = logging.getLogger(__name__)
 
 _Key = tuple[str, int, str]
 
@@ -130,7 +136,7 @@ class _Queueing(logging.handlers.QueueHandler):
     """Passes what the guard lets through on to the writing thread."""
 
     def __init__(self, lines: queue.SimpleQueue[Any], guard: FloodGuard) -> None:
-        super().__init__(lines)  # type: ignore[arg-type]  # a SimpleQueue is what the documentation advises
+        super().__init__(lines)
         self._guard = guard
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -156,7 +162,7 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
     _told = False
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the library's
         del record
         if not self._told:
             self._told = True
@@ -176,7 +182,10 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def logging_to(folder: Path, name: str, settings: LogSettings) -> Iterator[None]:
-    """Log into ``folder/name.log`` and to stderr while the block runs; all is written when it ends."""
+    """Log into ``folder/name.log`` and to stderr while the block runs; all is written when it ends.
+
+    An error that ends the block goes into the file; stderr is left to whoever catches it.
+    """
     make_dirs(folder)
     file = _LogFile(
         folder / f"{name}.log",
@@ -188,9 +197,10 @@ def logging_to(folder: Path, name: str, settings: LogSettings) -> Iterator[None]
     file.setFormatter(JsonLines())
     people = _Stderr()
     people.setFormatter(PlainLines())
+    people.addFilter(lambda record: not getattr(record, _FILE_ONLY, False))
     lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
     queueing = _Queueing(lines, FloodGuard(settings.repeats_per_minute))
-    writing = logging.handlers.QueueListener(lines, file, people)  # type: ignore[arg-type]
+    writing = logging.handlers.QueueListener(lines, file, people)
     root = logging.getLogger()
     # What the command itself put there for short verbs would say everything twice.
     plain = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
@@ -202,6 +212,10 @@ def logging_to(folder: Path, name: str, settings: LogSettings) -> Iterator[None]
     writing.start()
     try:
         yield
+    except Exception as error:
+        trace = None if isinstance(error, LakeError) else error
+        _log.critical("ended by an error: %s", error, exc_info=trace, extra={_FILE_ONLY: True})
+        raise
     finally:
         root.removeHandler(queueing)
         queueing.tell_rest()
