@@ -13,7 +13,7 @@ setup: $(STAMP) ## create .venv with everything the project needs
 
 $(STAMP): pyproject.toml uv.lock
 	@command -v uv >/dev/null 2>&1 || python3 -m pip install --quiet --user --break-system-packages uv 2>/dev/null || python3 -m pip install --quiet --user uv
-	@PATH="$$PATH:$$(python3 -m site --user-base)/bin" uv sync --quiet --frozen --all-extras
+	@PATH="$$PATH:$$(python3 -m site --user-base)/bin" UV_PYTHON_DOWNLOADS=never uv sync --quiet --frozen --all-extras
 	@touch $@
 
 demo: $(STAMP) ## simulated venue to SQL answers in a minute, without network

@@ -23,7 +23,7 @@ import typer
 from typer.core import TyperGroup
 
 from lake.display import show
-from lake.errors import InputError, LakeError
+from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
     from lake.root import Root
@@ -218,20 +218,25 @@ def collect(
 
 @contextlib.contextmanager
 def _ingester_beside(this: _Context, stream: str) -> Iterator[None]:
-    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
+    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end.
+
+    It is stopped by the end of its input and not by a signal, which it would miss while it starts, and which
+    nobody would send if this process were killed.
+    """
     import subprocess
 
     command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
     if this.config:
         command += ["--config", str(this.config)]
-    command += ["ingest", "--follow", "--stream", stream]
-    # Its own session: Ctrl-C stops the recorder first, which then asks the ingester for its last round.
-    process = subprocess.Popen(command, start_new_session=True)
+    command += ["ingest", "--follow", "--leash", "--stream", stream]
+    # Its own session: Ctrl-C stops the recorder first, which then lets the ingester do its last round.
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE)
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        process.communicate()
+    if process.returncode:
+        raise TransientError("all is recorded, but not all of it ingested; see above, then run `lake ingest`")
 
 
 @app.command()
@@ -239,6 +244,9 @@ def ingest(
     context: typer.Context,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     follow: Annotated[bool, typer.Option(help="Go on until stopped; one last round at the end.")] = False,
+    leash: Annotated[
+        bool, typer.Option("--leash", hidden=True, help="With --follow: stop when standard input ends.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring every sealed segment of the spool into the tables, each record exactly once.
@@ -249,10 +257,12 @@ def ingest(
     from pipeline.ingest import ingest as ingest_once
 
     this: _Context = context.obj
-    run = follow_spool if follow else ingest_once
-    report = run(this.root(), this.settings("ingest"), this.settings("spool"), streams=stream)
-    if not follow:
-        show(report.as_rows(), title="ingested", as_json=as_json)
+    places = this.root(), this.settings("ingest"), this.settings("spool")
+    if follow:
+        follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+        return
+    report = ingest_once(*places, streams=stream)
+    show(report.as_rows(), title="ingested", as_json=as_json)
 
 
 @app.command()

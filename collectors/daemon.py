@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
-from collectors.deribit.session import Unrecorded
+from collectors.aftermath import unrecorded
 from collectors.ops import Operations, OpsSettings
 from collectors.ops.operations import OnBeat
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import InputError
 from lake.root import Root
-from lake.spool import PreviousLife, SpoolSettings, SpoolWriter
-
-CAUSE_STOPPED = "stopped"
-CAUSE_CRASHED = "crashed"
+from lake.spool import SpoolSettings, SpoolWriter
 
 
 def record(
@@ -25,14 +23,15 @@ def record(
     *,
     stream: str,
     seconds: float | None = None,
+    on_durable: Callable[[int], None] | None = None,
     ops: OpsSettings | None = None,
     on_beat: OnBeat | None = None,
 ) -> RecordingSummary:
     """Record the venue into spool stream `stream` until SIGTERM or SIGINT, or for `seconds`.
 
-    `ops` says who else is told how it is doing, and `on_beat` gets every beat in a thread of its own.
-
     The interval since the stream's last life becomes a gap: "stopped" after a clean stop, else "crashed".
+    `on_durable` is told every new durable offset, in the spool's own thread. `ops` says who else is told how
+    recording goes; `on_beat` gets every beat, in a thread of its own.
 
     Raises:
         SettingsError: the metrics cannot be served where `ops` says.
@@ -42,11 +41,13 @@ def record(
     """
     if stream.partition("-")[0] != VENUE:
         raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
+    quarantine = root.quarantine / "spool"
+    folder = root.stream(stream)
     with (
         Operations(root, stream, ops, on_beat=on_beat) as operations,
-        SpoolWriter(root.stream(stream), spool_settings, quarantine=root.quarantine / "spool") as spool,
+        SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool,
     ):
-        recorder = Recorder(settings, spool, name=stream, unrecorded=_unrecorded(spool.previous))
+        recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
         operations.watch(recorder, spool)
         return asyncio.run(_run(recorder, seconds, operations))
 
@@ -57,9 +58,3 @@ async def _run(recorder: Recorder, seconds: float | None, operations: Operations
         loop.add_signal_handler(number, recorder.stop)
     async with operations.beating():
         return await recorder.run(seconds)
-
-
-def _unrecorded(previous: PreviousLife | None) -> Unrecorded | None:
-    if previous is None:
-        return None
-    return Unrecorded(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)

@@ -97,6 +97,8 @@ class Recorder:
                 version=version("ticklake"),
                 host=socket.gethostname(),
                 venue=VENUE,
+                unrecorded_since_ns=self._unrecorded.since_ns if self._unrecorded else None,
+                unrecorded_cause=self._unrecorded.cause if self._unrecorded else None,
             )
         )
         try:

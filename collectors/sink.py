@@ -56,18 +56,20 @@ class Tape:
         self._last_ns = now_ns
         return now_ns
 
-    def frame(self, payload: bytes, connection: int) -> int:
-        """Record a frame as received; its stamp."""
-        recv_ns = self.now_ns()
+    def frame(self, payload: bytes, connection: int, recv_ns: int | None = None) -> int:
+        """Record a frame as received, now or with the stamp drawn for it; its stamp."""
+        if recv_ns is None:
+            recv_ns = self.now_ns()
         self._append(payload, connection=connection, kind=_FRAME, recv_ns=recv_ns)
         return recv_ns
 
-    def event(self, event: Event, connection: int = COLLECTOR_ITSELF) -> None:
-        """Record an event of our own; gaps are counted by cause."""
+    def event(self, event: Event, connection: int = COLLECTOR_ITSELF, recv_ns: int | None = None) -> None:
+        """Record an event of our own, now or with the stamp drawn for it; gaps are counted by cause."""
         if isinstance(event, Gap):
             (self.gaps_healed if event.healed else self.gaps)[event.cause] += 1
         payload = encode_event(event)
-        self._append(payload, connection=connection, kind=RecordKind.EVENT, recv_ns=self.now_ns())
+        stamp = self.now_ns() if recv_ns is None else recv_ns
+        self._append(payload, connection=connection, kind=RecordKind.EVENT, recv_ns=stamp)
 
     def response(self, response: Response) -> None:
         """Record a REST answer."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 from deltalake import exceptions as delta
 
+from lake.durable import is_disk_full
 from lake.errors import (
     CommitFailedError,
     CorruptionError,
@@ -25,6 +26,8 @@ class CommitConflictError(CommitFailedError):
 
 def translate(error: Exception, doing: str) -> LakeError:
     """Our error for `error`, raised while `doing` (which begins the message)."""
+    if _is_disk_full(error):
+        return DiskFullError(f"{doing}: no space left on the device; free some and run it again")
     text = f"{doing}: {_first_line(error)}"
     match error:
         case delta.CommitFailedError():
@@ -35,8 +38,6 @@ def translate(error: Exception, doing: str) -> LakeError:
             return RootError(f"{text}; another program changed this table, install a newer ticklake")
         case delta.TableNotFoundError():
             return RootError(text)
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DiskFullError(text)
         case _:
             return CorruptionError(text)
 
@@ -48,6 +49,13 @@ def delta_errors(doing: str) -> Iterator[None]:
         yield
     except (delta.DeltaError, pa.ArrowException, OSError) as error:
         raise translate(error, doing) from error
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """By number; the Delta library raises without one, but its texts end with the system's "(os error 28)"."""
+    if isinstance(error, OSError) and is_disk_full(error):
+        return True
+    return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _first_line(error: Exception) -> str:

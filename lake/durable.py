@@ -6,8 +6,29 @@ fsync: see ``man 2 fsync``. Everything that the lake later relies on goes throug
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from lake.errors import DiskFullError
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether `error` says that there is no space, or no quota, left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def disk_full_told(doing: str) -> Iterator[None]:
+    """Raise DiskFullError, whose message begins with `doing`, where the disk is full inside the block."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(f"{doing}: no space left on the device; free some and run it again") from error
 
 
 def fsync_dir(path: Path) -> None:

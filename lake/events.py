@@ -21,6 +21,8 @@ class SessionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     version: str
     host: str = ""
     venue: str | None = None
+    unrecorded_since_ns: int | None = None
+    unrecorded_cause: str | None = None
 
 
 class SessionStopped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):

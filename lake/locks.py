@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lake.durable import is_disk_full
 from lake.errors import BusyError
 
 
@@ -28,8 +29,17 @@ def exclusive(path: Path, purpose: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             raise BusyError(f"another process (pid {holder}) is {purpose}: {path}") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        _name_holder(fd)
         yield
     finally:
         os.close(fd)
+
+
+def _name_holder(fd: int) -> None:
+    """Leave our process id for the message of whoever finds the lock taken; a full disk must not cost the lock."""
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise

@@ -24,7 +24,8 @@ from typing import Any, Final, TypeVar
 from lake.errors import SettingsError
 
 ENV_PREFIX: Final = "LAKE_"
-NOT_SETTINGS: Final = frozenset({"ROOT", "CONFIG", "REAL_DATA", "CRASH_AT", "TEST_TIMESCALE_DSN"})
+NOT_SETTINGS: Final = frozenset({"ROOT", "CONFIG", "REAL_DATA", "CRASH_AT"})
+TEST_PREFIX: Final = "TEST_"
 TRUE_WORDS: Final = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
 
@@ -83,7 +84,8 @@ def read_sources(file: Path | None, sections: Mapping[str, type]) -> Sources:
     variables = {k: v for k, v in os.environ.items() if k.startswith(ENV_PREFIX)}
     known = {variable_name(name, key) for top, cls in sections.items() for name, key in leaves(top, cls)}
     for variable in variables:
-        if variable not in known and variable.removeprefix(ENV_PREFIX) not in NOT_SETTINGS:
+        key = variable.removeprefix(ENV_PREFIX)
+        if variable not in known and key not in NOT_SETTINGS and not key.startswith(TEST_PREFIX):
             hint = _did_you_mean(variable, known)
             raise SettingsError(f"environment variable {variable} is no setting{hint}")
     return Sources(content, str(file), variables)

@@ -29,6 +29,7 @@ from lake.crashpoints import reach
 from lake.datafile import DataFile, Partition
 from lake.delta import Table
 from lake.delta_commit import StagedFile
+from lake.durable import disk_full_told
 from lake.errors import CorruptionError, InputError
 from lake.locks import exclusive
 from lake.parquet import drop_duplicates, sort_rows
@@ -120,6 +121,7 @@ def compact(
     Raises:
         InputError: `tables` names one that does not exist.
         BusyError: another process compacts one of the tables.
+        DiskFullError: no space is left; what was not replaced yet stays as it was.
         CorruptionError: an input is not what its name in the log says; nothing was replaced.
     """
     settings = settings or CompactSettings()
@@ -128,7 +130,8 @@ def compact(
     for name in tables or TABLES:
         if name not in TABLES:
             raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
-        with exclusive(root.locks / f"compact-{name}.lock", f"compacting {name}"):
+        doing = f"compacting {name}"
+        with disk_full_told(doing), exclusive(root.locks / f"compact-{name}.lock", doing):
             table = Table.open(root, TABLES[name])
             due = _due(table, settings, days, now.date())
             job = partial(_rewrite, root, name, settings)

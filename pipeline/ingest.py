@@ -17,6 +17,7 @@ import base64
 import itertools
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -31,7 +32,7 @@ import pyarrow.compute as pc
 
 from lake.crashpoints import reach
 from lake.delta import Table
-from lake.durable import make_dirs, replace_file
+from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
 from lake.parquet import sort_rows
@@ -115,6 +116,7 @@ def ingest(
     tail of a stream whose writer is gone is healed first, so that its last records come along.
 
     Raises:
+        DiskFullError: no space is left; what was committed stays, the rest waits in the spool.
         CommitUnknownError: a commit may have landed; the next run looks and goes on from there.
         CorruptionError: a table's log is damaged further back than its tail.
     """
@@ -122,7 +124,10 @@ def ingest(
     report = IngestReport()
     for name in streams if streams is not None else root.streams():
         try:
-            with exclusive(root.locks / f"ingest-{name}.lock", f"ingesting stream {name}"):
+            with (
+                disk_full_told(f"ingesting stream {name}"),
+                exclusive(root.locks / f"ingest-{name}.lock", f"ingesting stream {name}"),
+            ):
                 _ingest_stream(root, name, settings, spool_settings or SpoolSettings(), report, on_commit)
         except BusyError:
             report.busy_streams.append(name)
@@ -320,15 +325,20 @@ def follow(
     spool_settings: SpoolSettings | None = None,
     *,
     streams: Sequence[str] | None = None,
+    leash: int | None = None,
 ) -> IngestReport:
     """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
 
-    A round that fails is told in the log and tried again in the next: the spool keeps what is not ingested.
+    `leash` is a file descriptor whose end stops it too: that of a pipe which the parent process holds, so that
+    even a parent that is killed leaves nobody behind. A round that fails is told in the log and tried again in
+    the next: the spool keeps what is not ingested.
     """
     settings = settings or IngestSettings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if leash is not None:
+        threading.Thread(target=_wait_for_end, args=(leash, stop), name="leash", daemon=True).start()
     total = IngestReport()
     while True:
         last = stop.wait(settings.follow_seconds)
@@ -340,3 +350,9 @@ def follow(
             log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
         if last:
             return total
+
+
+def _wait_for_end(leash: int, stop: threading.Event) -> None:
+    while os.read(leash, 4096):
+        pass
+    stop.set()

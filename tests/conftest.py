@@ -20,7 +20,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real recordings; the test is skipped, saying so, where there is none."""
     folder = Path(os.environ.get(REAL_DATA_ENV, REPOSITORY.parent / "shared" / "data"))

@@ -100,7 +100,7 @@ def parse_name(name: str) -> Name:
             strike=None if strike is None else float(strike.replace("d", ".")),
             option_type=None if letter is None else ("call" if letter == "C" else "put"),
         )
-    raise InputError(f"{name!r} is not a Deribit instrument name")
+    raise InputError(f"instrument name {name!r} has none of Deribit's forms, such as BTC-25DEC26-76000-C")
 
 
 @lru_cache(maxsize=NAMES_REMEMBERED)
@@ -133,5 +133,5 @@ def _expiry_us(date: str, name: str) -> int:
     try:
         moment = datetime(year, month, day, EXPIRY_HOUR_UTC, tzinfo=UTC)
     except ValueError:
-        raise InputError(f"{name!r} names a day that does not exist: {date}") from None
+        raise InputError(f"instrument name {name!r}: there is no day {date}") from None
     return int(moment.timestamp()) * 1_000_000

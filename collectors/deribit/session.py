@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from collectors.backoff import Backoff
@@ -43,10 +43,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """Since when, ns since the epoch, nothing has been recorded before this process began, and why."""
+    """Since when, ns since the epoch, nothing has been recorded before this process began, and why.
+
+    `earlier_ns` has the connections, by number, that had been lost before all was.
+    """
 
     since_ns: int
     cause: str
+    earlier_ns: Mapping[int, int] = field(default_factory=dict)
 
 
 class Session:
@@ -95,7 +99,7 @@ class Session:
         self._was_established = False
         self._established_s: float | None = None
         self._began_ns = self._last_frame_ns = 0
-        self._gap_start_ns = unrecorded.since_ns if unrecorded else None
+        self._gap_start_ns = unrecorded.earlier_ns.get(number, unrecorded.since_ns) if unrecorded else None
         self._gap_cause = unrecorded.cause if unrecorded else CAUSE_DISCONNECT
         self._gap_may_end = False
 
@@ -233,13 +237,16 @@ class Session:
     def _on_frame(self, payload: bytes) -> None:
         self.frames += 1
         self.frame_bytes += len(payload)
-        recv_ns = self._tape.frame(payload, self.number)
-        self._last_frame_ns = recv_ns
-        if is_notification(payload):
-            if self._gap_may_end:
-                self._end_gap(recv_ns)
-        else:
+        if not is_notification(payload):
+            self._last_frame_ns = self._tape.frame(payload, self.number)
             self._on_control(payload)
+        elif self._gap_may_end:
+            # The gap is told before the frame that ends it: one that is on disk then never follows an untold gap.
+            told_ns, recv_ns = self._tape.now_ns(), self._tape.now_ns()
+            self._end_gap(recv_ns, told_ns)
+            self._last_frame_ns = self._tape.frame(payload, self.number, recv_ns)
+        else:
+            self._last_frame_ns = self._tape.frame(payload, self.number)
 
     def _on_control(self, payload: bytes) -> None:
         control = decode_control(payload)
@@ -251,15 +258,15 @@ class Session:
         elif control.method is None:
             self._calls.settle(control)
 
-    def _end_gap(self, end_ns: int) -> None:
-        """Write down the gap that ends now, if one is open."""
+    def _end_gap(self, end_ns: int, told_ns: int | None = None) -> None:
+        """Write down the gap that ends now, if one is open; at `told_ns` where that is not now."""
         self._gap_may_end = False
         if self._gap_start_ns is None:
             return
         gap = Gap(start_ns=self._gap_start_ns, end_ns=end_ns, cause=self._gap_cause, connection=self.number)
         self._gap_start_ns, self._gap_cause = None, CAUSE_DISCONNECT
         self.gaps += 1
-        self._tape.event(gap, self.number)
+        self._tape.event(gap, self.number, told_ns)
 
     # -- asking
 

@@ -6,23 +6,19 @@ days, the next Fridays, the last Fridays of the next months and quarters.
 
 from __future__ import annotations
 
-import re
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from collectors.deribit import names
 from lake.errors import InputError
 
 MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 PERPETUAL_EXPIRY_MS: Final = 32_503_708_800_000
 EXPIRY_HOUR: Final = 8
+PERPETUAL_CREATION_MS: Final = 1_534_167_754_000
 DAY_MS: Final = 86_400_000
-_NAME: Final = re.compile(
-    r"(?P<base>[A-Z0-9]+)(?:_(?P<quote>[A-Z]+))?"
-    r"(?:-(?:(?P<perp>PERPETUAL)|(?P<day>\d{1,2})(?P<month>[A-Z]{3})(?P<year>\d\d)"
-    r"(?:-(?P<strike>\d+(?:d\d+)?)-(?P<type>[CP]))?))?"
-)
 _INDEX_PRICE: Final = {"BTC": 84_000.0, "ETH": 2_700.0, "SOL": 150.0, "XRP": 2.0}
 _STRIKE_STEP: Final = {"BTC": (500.0, 1_000.0, 2_000.0, 5_000.0), "ETH": (25.0, 50.0, 100.0, 200.0)}
 _UUID: Final = {
@@ -126,30 +122,19 @@ def parse_name(name: str, *, now_ms: int) -> Spec:
     Raises:
         InputError: the name follows no grammar this simulator knows (combos are not listed).
     """
-    found = _NAME.fullmatch(name)
-    if not found:
-        raise InputError(f"instrument name {name!r} is not of the form BTC-25DEC26-76000-C")
-    part = found.groupdict()
-    base, quote = part["base"], part["quote"]
-    if part["perp"]:
-        return _future(base, quote, PERPETUAL_EXPIRY_MS, 1_534_167_754_000)
-    if part["day"] is None:
-        if quote is None:
-            raise InputError(f"instrument name {name!r} is not of the form BTC-25DEC26-76000-C")
-        return _spot(base, quote)
-    if part["month"] not in MONTHS:
-        raise InputError(f"instrument name {name!r}: no month {part['month']!r}")
-    month = MONTHS.index(part["month"]) + 1
-    try:
-        day = datetime(2000 + int(part["year"]), month, int(part["day"]), EXPIRY_HOUR, tzinfo=UTC)
-    except ValueError:
-        raise InputError(f"instrument name {name!r}: no such day") from None
-    expiry = int(day.timestamp() * 1000)
+    parsed = names.parse_name(name)
+    if parsed.kind == "spot":
+        return _spot(parsed.base, str(parsed.quote))
+    if parsed.kind not in ("future", "option"):
+        raise InputError(f"instrument name {name!r} is a combo, and this venue lists none")
+    if parsed.expiry is None:
+        return _future(parsed.base, parsed.quote, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)
+    expiry = parsed.expiry // 1000
     created = min(now_ms, expiry) - 3 * DAY_MS
-    if part["strike"] is None:
-        return _future(base, quote, expiry, created)
-    strike = float(part["strike"].replace("d", "."))
-    return _option(base, quote, expiry, strike, 1 if part["type"] == "C" else -1, created)
+    if parsed.strike is None:
+        return _future(parsed.base, parsed.quote, expiry, created)
+    sign = 1 if parsed.option_type == "call" else -1
+    return _option(parsed.base, parsed.quote, expiry, parsed.strike, sign, created)
 
 
 def _identity(name: str) -> int:
@@ -208,7 +193,7 @@ def build_chain(count: int, now_ms: int) -> list[Spec]:
     Options are about 55 % BTC, 35 % ETH and 10 % BTC_USDC over the whole expiry grid, calls and puts, with
     strikes from at the money out to deep in and out of it.
     """
-    perpetuals = [_future("BTC", None, PERPETUAL_EXPIRY_MS, 1_534_167_754_000)]
+    perpetuals = [_future("BTC", None, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)]
     if count >= 6:
         perpetuals.append(_future("ETH", None, PERPETUAL_EXPIRY_MS, 1_552_568_454_000))
     grid = expiry_grid(now_ms)

@@ -1,0 +1,170 @@
+"""What the proofs of the whole system share: rounds, forked children that can be killed, and the account.
+
+`LAKE_TEST_ROUNDS=20 pytest tests/system` multiplies every number of random rounds, for a long run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from collectors.simulator import Sent, read_account
+from lake.root import Root
+from lake.spool import Batch, RecordKind, read_segment, sealed_segments
+from tests.conftest import REPOSITORY
+
+ROUNDS: Final = max(1, int(os.environ.get("LAKE_TEST_ROUNDS", "1")))
+"""Read at import: no test sees a variable of ours in its environment."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+STREAM: Final = "deribit"
+SPOOL: Final = {"segment_bytes": 60_000, "commit_interval_ms": 10.0}
+"""Small segments and quick commits, so that a short life passes every step."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """How a child ended (negative: the signal) and the last durable offset that it reported."""
+
+    status: int
+    durable: int
+
+
+class Forge:
+    """A process whose forked children run one verb each; see `tests.system.forge`."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def run(
+        self,
+        request: dict[str, Any],
+        *,
+        kill_after_s: float | None = None,
+        on_start: Callable[[], None] | None = None,
+    ) -> Life:
+        """Run a child to its end, or SIGKILL it so long after its start."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"log": str(self._log), **request}) + "\n")
+        self._process.stdin.flush()
+        durable, killer = 0, None
+        for line in self._process.stdout:
+            word, number = line.split()
+            if word == "pid" and kill_after_s is not None:
+                killer = threading.Timer(kill_after_s, _kill, (int(number),))
+                killer.start()
+            if word == "pid" and on_start:
+                on_start()
+            if word == "durable":
+                assert int(number) >= durable
+                durable = int(number)
+            if word == "ended":
+                if killer is not None:
+                    killer.cancel()
+                return Life(os.waitstatus_to_exitcode(int(number)), durable)
+        raise AssertionError(f"the forge ended by itself: {self.said()}")
+
+    def said(self) -> str:
+        """All that the children printed."""
+        return self._log.read_text() if self._log.exists() else ""
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def forge(log: Path) -> Iterator[Forge]:
+    """Start a process for killable children; what they print goes to `log`."""
+    command = [sys.executable, "-m", "tests.system.forge"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Forge(process, log)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the spool."""
+
+    offset: int
+    recv_ns: int
+    connection: int
+    kind: int
+    payload: bytes
+
+    @property
+    def is_frame(self) -> bool:
+        return self.kind == RecordKind.FRAME
+
+    @property
+    def is_tick(self) -> bool:
+        return self.is_frame and is_notification(self.payload)
+
+    def event(self) -> dict[str, Any]:
+        """The event that it holds; empty for other kinds."""
+        found: dict[str, Any] = json.loads(self.payload) if self.kind == RecordKind.EVENT else {}
+        return found
+
+
+def records(root: Root) -> list[Record]:
+    """Everything in the sealed spool, in order; offsets are checked to be 0, 1, 2, …"""
+    found: list[Record] = []
+    for segment in sealed_segments(root.stream(STREAM)):
+        for item in read_segment(segment.path):
+            assert isinstance(item, Batch)
+            assert item.first_offset == len(found), "offsets have a hole or repeat"
+            columns = zip(
+                item.recv_ns.tolist(),
+                item.connection.tolist(),
+                item.kind.tolist(),
+                item.payloads,
+                strict=True,
+            )
+            found += [Record(len(found) + i, *row) for i, row in enumerate(columns)]
+    return found
+
+
+def account_by_session(path: Path) -> dict[int, list[Sent]]:
+    """What the venue sent, session by session, in order."""
+    sessions: dict[int, list[Sent]] = defaultdict(list)
+    for sent in read_account(path):
+        sessions[sent.session].append(sent)
+    return dict(sessions)
+
+
+def rng(seed: int) -> random.Random:
+    """Chance that repeats itself, for one seed."""
+    return random.Random(seed)
+
+
+def is_notification(frame: bytes) -> bool:
+    """Whether the frame brings data of a channel; by parsing, without the recorder's shortcuts."""
+    try:
+        message = json.loads(frame)
+    except ValueError:
+        return False
+    return isinstance(message, dict) and message.get("method") == "subscription"
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since the epoch, exactly."""
+    return (time - EPOCH) // timedelta(microseconds=1)
