@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable
 
 from collectors.aftermath import unrecorded
-from collectors.ops import Operations, OpsSettings
-from collectors.ops.operations import OnBeat
+from collectors.ops.operations import OnBeat, Operations
+from collectors.ops.settings import OpsSettings
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import InputError

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from collectors.ops.settings import HeartbeatSettings
 
@@ -50,14 +50,14 @@ async def send(settings: HeartbeatSettings, *, failed: bool = False) -> None:
     """One sign of life, or of failure; what goes wrong is logged, without the address, which is a secret."""
     if settings.url is None:
         return
-    url = URL(settings.url)
+    url = urlsplit(settings.url)
     if failed:
-        url = (url / "fail").with_query(url.query)
+        url = url._replace(path=url.path.rstrip("/") + "/fail")
     try:
         timeout = aiohttp.ClientTimeout(total=settings.timeout_seconds)
-        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as reply:
+        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url.geturl()) as reply:
             if reply.status >= 400:
-                _log.warning("the heartbeat's monitor at %s answered %d", url.host, reply.status)
+                _log.warning("the heartbeat's monitor at %s answered %d", url.hostname, reply.status)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         # Only the kind of error: its words may hold the address.
-        _log.warning("the heartbeat did not reach %s: %s", url.host, type(error).__name__)
+        _log.warning("the heartbeat did not reach %s: %s", url.hostname, type(error).__name__)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
-
-from yarl import URL
+from urllib.parse import urlsplit
 
 from lake.errors import SettingsError
 
@@ -35,8 +34,8 @@ class HeartbeatSettings:
 def _check_address(text: str) -> None:
     """Never repeats the address: whoever knows it can send signs of life."""
     try:
-        url = URL(text)
-        usable = url.scheme in ("http", "https") and bool(url.host)
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname)
     except ValueError:
         usable = False
     if not usable:
