@@ -28,6 +28,8 @@ from lake.durable import make_dirs
 from lake.errors import LakeError, SettingsError
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+ROOMS: Final = ("cli", "collectors", "lake", "pipeline", "quality")
+"""Loggers of our own; what other libraries say is logged from WARNING up."""
 WINDOW_SECONDS: Final = 60.0
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _SECRETS: Final = re.compile(
@@ -46,7 +48,7 @@ class LogSettings:
     """What the daemon logs, on stderr and in files."""
 
     level: str = "INFO"
-    """Least level to log: DEBUG, INFO, WARNING or ERROR."""
+    """Least level of our own messages: DEBUG, INFO, WARNING or ERROR."""
     max_bytes: int = 10_000_000
     """A log file is put aside when it would grow beyond so many bytes."""
     backups: int = 5
@@ -204,11 +206,13 @@ def logging_to(folder: Path, name: str, settings: LogSettings) -> Iterator[None]
     root = logging.getLogger()
     # What the command itself put there for short verbs would say everything twice.
     plain = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
-    level = root.level
+    levels = {name: logging.getLogger(name).level for name in ("", *ROOMS)}
     for handler in plain:
         root.removeHandler(handler)
     root.addHandler(queueing)
-    root.setLevel(settings.level)
+    root.setLevel(max(logging.WARNING, getattr(logging, settings.level)))
+    for name in ROOMS:
+        logging.getLogger(name).setLevel(settings.level)
     writing.start()
     try:
         yield
@@ -222,6 +226,7 @@ def logging_to(folder: Path, name: str, settings: LogSettings) -> Iterator[None]
         writing.stop()
         queueing.close()
         file.close()
-        root.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
         for handler in plain:
             root.addHandler(handler)

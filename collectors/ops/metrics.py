@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from collectors.ops.settings import MetricsSettings
-from lake.beats import INGEST, Beat, CollectorFigures, IngestFigures, beat_path, read_beat
+from lake.beats import COLLECT, INGEST, Beat, CollectorFigures, beat_path, read_beat
 from lake.errors import SettingsError
 
 NS_PER_S: Final = 1e9
@@ -53,6 +53,10 @@ def _by_key(read: Callable[[Any], Mapping[str, int]]) -> Callable[[Any], Samples
     return lambda figures: [((key,), value) for key, value in read(figures).items()]
 
 
+def _by_process(read_ns: Callable[[Beat], int]) -> Callable[[Mapping[str, Beat]], Samples]:
+    return lambda beats: [((process,), read_ns(beat) / NS_PER_S) for process, beat in beats.items()]
+
+
 def _quantiles(figures: CollectorFigures) -> Samples:
     spool = figures.spool
     return [
@@ -69,9 +73,15 @@ OF_BEATS: Final = (
     Spec(
         "lake_beat_timestamp_seconds",
         "When the process last gave its figures",
-        _one(lambda b: b.at_ns / NS_PER_S),
+        _by_process(lambda beat: beat.at_ns),
+        ("process",),
     ),
-    Spec("lake_start_timestamp_seconds", "When the process began", _one(lambda b: b.began_ns / NS_PER_S)),
+    Spec(
+        "lake_start_timestamp_seconds",
+        "When the process began",
+        _by_process(lambda beat: beat.began_ns),
+        ("process",),
+    ),
 )
 OF_COLLECTOR: Final = (
     Spec("lake_frames_total", "Frames received", _by_connection("frames"), CONNECTION),
@@ -184,43 +194,30 @@ class BeatCollector(Collector):
         """The families, each with what is known now."""
         beat = self._latest()
         ingest = read_beat(beat_path(self._run, INGEST, beat.stream)) if beat else None
-        of_beats = {"collect": beat, "ingest": ingest}
-        for spec in OF_BEATS:
-            family = _family(spec, ("process",))
-            for process, one in of_beats.items():
-                if one is not None:
-                    _add(family, (one.stream, process), spec.read(one))
-            yield family
-        for specs, one, figures in (
-            (OF_COLLECTOR, beat, beat.collector if beat else None),
-            (OF_INGEST, ingest, ingest.ingest if ingest else None),
-        ):
-            yield from _families(specs, one, figures)
+        beats = {process: one for process, one in ((COLLECT, beat), (INGEST, ingest)) if one is not None}
+        stream = beat.stream if beat else ""
+        yield from _families(OF_BEATS, stream, beats or None)
+        yield from _families(OF_COLLECTOR, stream, beat and beat.collector)
+        yield from _families(OF_INGEST, stream, ingest and ingest.ingest)
 
     def describe(self) -> Iterator[Metric]:
         """The families without values, by which the registry finds names taken twice."""
-        yield from (_family(spec, ("process",) if spec in OF_BEATS else ()) for spec in METRICS)
+        return _families(METRICS, "", None)
 
 
-def _families(
-    specs: Iterable[Spec], beat: Beat | None, figures: CollectorFigures | IngestFigures | None
-) -> Iterator[Metric]:
+def _families(specs: Iterable[Spec], stream: str, figures: Any) -> Iterator[Metric]:
+    """One family per spec, without samples where there are no figures."""
     for spec in specs:
         family = _family(spec)
-        if beat is not None and figures is not None:
-            _add(family, (beat.stream,), spec.read(figures))
+        for labels, value in spec.read(figures) if figures is not None else ():
+            if value is not None:
+                family.add_metric((stream, *labels), float(value))
         yield family
 
 
-def _family(spec: Spec, more: Labels = ()) -> GaugeMetricFamily | CounterMetricFamily:
+def _family(spec: Spec) -> GaugeMetricFamily | CounterMetricFamily:
     kind = CounterMetricFamily if spec.is_sum else GaugeMetricFamily
-    return kind(spec.name, spec.meaning, labels=("stream", *more, *spec.labels))
-
-
-def _add(family: GaugeMetricFamily | CounterMetricFamily, labels: Labels, samples: Samples) -> None:
-    for more, value in samples:
-        if value is not None:
-            family.add_metric((*labels, *more), float(value))
+    return kind(spec.name, spec.meaning, labels=("stream", *spec.labels))
 
 
 @contextmanager
