@@ -55,6 +55,11 @@ def cpu(*, children: bool = False) -> Iterator[CpuSeconds]:
     clock.used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def peak_rss_mb() -> float:
+    """Most memory this process has held so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def report(title: str, figures: Sequence[Figure]) -> None:
     """Print the figures of one benchmark, each with its targets and verdict."""
     out = sys.stdout
@@ -63,6 +68,6 @@ def report(title: str, figures: Sequence[Figure]) -> None:
         targets = "" if figure.must is None else f"must {figure.must:g}"
         targets += "" if figure.aim is None else f", aim {figure.aim:g}"
         out.write(
-            f"  {figure.name:<58}{figure.value:>12,.4g} {figure.unit:<14}{targets:<24}{figure.verdict}\n"
+            f"  {figure.name:<58}{figure.value:>12,.4g} {figure.unit:<17}{targets:<24}{figure.verdict}\n"
         )
     out.flush()

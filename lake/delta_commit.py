@@ -147,11 +147,26 @@ class DeltaHandle:
 
     def refresh(self) -> None:
         """See what other processes committed."""
+        if not self._is_behind():
+            return
         if self._delta.version() - self._loaded_version >= COMMITS_PER_REOPEN:
             self.reload()
             return
         with delta_errors(f"reading the log of {self._path}"):
             self._delta.update_incremental()
+
+    def _is_behind(self) -> bool:
+        """Whether there may be commits not seen yet.
+
+        Asked of the folder, because the library spends milliseconds on it, the more the longer the log, and
+        every append asks three times. Versions have no holes; only the clean-up of old ones removes the next
+        version's file, and then a checkpoint beyond it exists.
+        """
+        version = self._delta.version()
+        return (
+            delta_log.commit_path(self._log, version + 1).exists()
+            or delta_log.last_checkpoint(self._log) > version
+        )
 
     @property
     def version(self) -> int:

@@ -74,7 +74,6 @@ _ROUTES: Final = {_USUAL_START + kind[:4].encode(): kind for kind in channels.TA
 _ROUTE_BYTES: Final = len(_USUAL_START) + 4
 _CHANNEL: Final = re.compile(rb'"channel"\s*:\s*"([^"]{1,100})"')
 
-_UNKNOWN_SUBJECT: Final = ("", -1)
 _NUMBERS: Final = [name for name in wire.Ticker.__struct_fields__ if name not in wire.TICKER_NOT_NUMBERS]
 
 
@@ -154,11 +153,11 @@ class _Batch:
 
     def route(self) -> None:
         """Sort all frames by class, by their first bytes where these are the usual ones."""
-        records, usual = self.records, _ROUTES.get
-        for record, frame in enumerate(self.frames):
-            kind = usual(frame[:_ROUTE_BYTES]) or self.sort(record)
-            if kind:
-                records[kind].append(record)
+        kinds = list(map(_ROUTES.get, [frame[:_ROUTE_BYTES] for frame in self.frames]))
+        if not all(kinds):
+            kinds = [kind or self.sort(record) for record, kind in enumerate(kinds)]
+        for wanted, records in self.records.items():
+            records += [record for record, kind in enumerate(kinds) if kind == wanted]
 
     def sort(self, record: int) -> str | None:
         """The class of a frame to tabulate; None, after accounting for it, if it is not to be tabulated."""
@@ -199,10 +198,13 @@ class _Batch:
                 # The first bytes may have promised another class, as they do of grouped books.
                 if self.sort(record) is not None:
                     self.reject(record, error)
+
+    def examine_some(self, kind: str, part: slice) -> None:
+        """Look for unknown fields in every so many frames of a class."""
         refused = {reject.record for reject in self.rejects}
-        for record in records[:: EXAMINE_EVERY[kind]]:
+        for record in self.records[kind][part][:: EXAMINE_EVERY[kind]]:
             if record not in refused:
-                self.examine(kind, frames[record])
+                self.examine(kind, self.frames[record])
 
     def subject(self, channel: str, kind: str, named: str) -> int:
         """The number of the instrument a channel speaks of, which must be the one its data names."""
@@ -244,25 +246,44 @@ class _Batch:
         """Tickers, one row each."""
         records: list[int] = []
         codes: list[int] = []
-        rows: list[tuple[Any, ...]] = []
+        tickers: list[wire.Ticker] = []
 
-        def take(record: int, params: wire.TickerParams, known_subject: Any = self.subjects.get) -> None:
-            ticker = params.data
-            name, code = known_subject(params.channel, _UNKNOWN_SUBJECT)
-            if name != ticker.instrument_name:
-                code = self.subject(params.channel, "ticker", ticker.instrument_name)
-            codes.append(code)
+        def take(record: int, params: wire.TickerParams) -> None:
+            codes.append(self.subject(params.channel, "ticker", params.data.instrument_name))
             records.append(record)
-            rows.append(astuple(ticker))
+            tickers.append(params.data)
 
         parts: list[dict[str, Any]] = []
         for part in self.parts("ticker"):
-            self.each("ticker", part, wire.ticker_frame.decode, take)
-            parts.append(_ticker_cells(rows))
-            rows.clear()
+            if not self.all_tickers(part, records, codes, tickers):
+                self.each("ticker", part, wire.ticker_frame.decode, take)
+            self.examine_some("ticker", part)
+            parts.append(_ticker_cells(tickers))
+            tickers.clear()
         cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         numbered, where = np.array(codes, np.int32), np.array(records, np.int32)
         return self.table("quotes", numbered, cells["timestamp"], where, _quote_columns(cells))
+
+    def all_tickers(
+        self, part: slice, records: list[int], codes: list[int], tickers: list[wire.Ticker]
+    ) -> bool:
+        """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
+
+        The loops run inside the interpreter and each pair of channel and name is judged once: this halves
+        what is spent beside reading JSON. Frames are refused one by one in `each`, with their reasons.
+        """
+        frames, own, decode_frame = self.frames, self.records["ticker"][part], wire.ticker_frame.decode
+        try:
+            found = [decode_frame(frames[record]).params for record in own]
+            data = [params.data for params in found]
+            named = [(params.channel, params.data.instrument_name) for params in found]
+            known = {pair: self.subject(pair[0], "ticker", pair[1]) for pair in dict.fromkeys(named)}
+        except (*wire.DECODE_ERRORS, InputError):
+            return False
+        records += own
+        codes += map(known.__getitem__, named)
+        tickers += data
+        return True
 
     def parts(self, kind: str) -> list[slice]:
         """Slices of the frames of a class, at least one, small enough to stay in the processor's cache."""
@@ -282,6 +303,7 @@ class _Batch:
             records.extend([record] * len(found))
 
         self.each("trades", slice(None), wire.trades_frame.decode, take)
+        self.examine_some("trades", slice(None))
         ts_ms = np.array([trade.timestamp for trade in taken], np.int64)
         numbered = np.array(codes, np.int32)
         return self.table(
@@ -306,6 +328,7 @@ class _Batch:
         tables: list[pa.Table] = []
         for part in self.parts("book"):
             self.each("book", part, wire.book_frame.decode, take)
+            self.examine_some("book", part)
             tables.append(self.book_part(taken, records, codes))
             for column in (taken, records, codes):
                 column.clear()
@@ -344,10 +367,10 @@ class _Batch:
         return part if keep.all() else part.filter(pa.array(np.repeat(keep, rows)))
 
 
-def _ticker_cells(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """Rows of tickers turned into arrays: numbers with NaN for null, names as objects."""
-    by_name = _transposed(rows, wire.Ticker.__struct_fields__)
-    greeks = _transposed([astuple(greeks) for greeks in by_name["greeks"]], wire.Greeks.__struct_fields__)
+def _ticker_cells(tickers: list[wire.Ticker]) -> dict[str, Any]:
+    """Tickers turned into arrays: numbers with NaN for null, names as objects."""
+    by_name = _transposed(list(map(astuple, tickers)), wire.Ticker.__struct_fields__)
+    greeks = _transposed(list(map(astuple, by_name["greeks"])), wire.Greeks.__struct_fields__)
     cells: dict[str, Any] = {name: columns.floats(by_name[name]) for name in _NUMBERS}
     cells |= {name: columns.floats(values) for name, values in greeks.items()}
     cells["timestamp"] = np.array(by_name["timestamp"], np.int64)
