@@ -130,8 +130,8 @@ def write_beat(path: Path, beat: Beat) -> None:
 
 
 def read_beat(path: Path) -> Beat | None:
-    """The beat at `path`; None where there is none, or none that this version can read."""
+    """The beat at `path`; None where there is none, or none that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Beat)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError):
         return None

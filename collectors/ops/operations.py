@@ -108,7 +108,7 @@ class Operations:
             else:
                 self._beat("failed", str(error) or type(error).__name__)
             self._writer.close(WRITER_PATIENCE_SECONDS)
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and self._settings.heartbeat.url is not None:
                 asyncio.run(send(self._settings.heartbeat, failed=True))
 
     def watch(self, recorder: Recorder, spool: SpoolWriter) -> None:
