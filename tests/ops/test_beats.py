@@ -50,7 +50,7 @@ def test_a_lake_without_a_run_folder_opens_and_shows_no_process(tmp_path: Path) 
         ("running", -5, None, "running, last beat 0 s ago"),
         ("running", 2, False, "crashed: last beat 2026-11-20 20:00:00"),
         ("running", 3000, None, "crashed: last beat 2026-11-20 20:00:00"),
-        ("running", 30, True, f"stuck: process {os.getpid()} is there, last beat 30 s ago"),
+        ("running", 30, True, "stuck: process 4711 is there, last beat 30 s ago"),
         ("stopped", 3000, False, "stopped cleanly at 2026-11-20 20:00:00"),
         ("failed", 3000, False, "failed at 2026-11-20 20:00:00: refused"),
     ],
@@ -58,7 +58,7 @@ def test_a_lake_without_a_run_folder_opens_and_shows_no_process(tmp_path: Path) 
 def test_a_beat_tells_how_the_process_is_or_ended(
     state: State, age_s: int, alive: bool | None, told: str
 ) -> None:
-    beat = collector_beat(state=state, reason="refused" if state == "failed" else "")
+    beat = collector_beat(pid=4711, state=state, reason="refused" if state == "failed" else "")
     assert state_of(beat, COLLECT, beat.at_ns + age_s * S, alive=lambda _: alive) == told
 
 
