@@ -345,12 +345,12 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
     this: _Context = context.obj
     report = verify_lake(this.root())
     show(report.as_rows(), title="verified", as_json=as_json)
-    if not as_json:
-        show(gaps_by_cause(this.root()), title="holes on record")
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:
         raise typer.Exit(1)
+    if not as_json:
+        show(gaps_by_cause(this.root()), title="holes on record")
 
 
 @app.command()

@@ -194,6 +194,7 @@ def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", action="store_true", help="compare storage types and encodings")
+    parser.add_argument("--long", action="store_true", help="the same: this benchmark has one form")
     decoded = days()
     if parser.parse_args().study:
         study(decoded)

@@ -1,13 +1,13 @@
 """CPU seconds to decode a million frames into columns: tickers, small book changes, 20-level book snapshots.
 
-Run as `python -m bench.decode [frames]`. The frames are made here with the fields, widths and spelling of the
+Run as `python -m bench.decode [--frames N] [--long]`. The frames are made here with the fields, widths and spelling of
 venue's; every frame differs, as sizes and prices move. The best of some rounds counts: the machine is shared.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +16,7 @@ import numpy as np
 from bench.harness import Figure, cpu, report
 from collectors.deribit.decode import decode
 
-FRAMES: Final = 50_000
+FRAMES, FRAMES_LONG = 50_000, 200_000
 SNAPSHOTS_PER_FRAME: Final = 0.2
 LEVELS: Final = 20
 ROUNDS: Final = 3
@@ -91,7 +91,13 @@ def measure(make: Callable[[int, random.Random], bytes], count: int) -> tuple[fl
     return best / count * 1e6, sum(map(len, frames)) / count
 
 
-def main(count: int = FRAMES) -> None:
+def main() -> None:
+    """Command line of the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--long", action="store_true", help=f"{FRAMES_LONG:,} frames instead of {FRAMES:,}")
+    options = parser.parse_args()
+    count = options.frames or (FRAMES_LONG if options.long else FRAMES)
     figures = []
     for name, make, frames, target in (
         ("tickers", ticker, count, 2.0),
@@ -104,4 +110,4 @@ def main(count: int = FRAMES) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else FRAMES)
+    main()

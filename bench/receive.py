@@ -5,7 +5,7 @@ not that of one wake-up and system call per frame; the last rows send each frame
 The transport is measured with an empty callback, on the collector's real path (stamp, append to a sink that
 only counts, mark of a notification), and under TLS where the `openssl` command is there.
 
-    python -m bench.receive [--frames 200000]
+    python -m bench.receive [--frames N] [--long]
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import ssl
 import struct
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import picows
 
+from bench.harness import Figure, cpu, report
 from collectors.deribit.rpc import is_notification
 from collectors.sink import Tape
 from collectors.transport import TRANSPORTS, TransportSettings
@@ -33,8 +33,7 @@ from lake.spool import RecordKind
 
 FRAME_BYTES = 760
 BURST_FRAMES = 50
-KNOWN_CPU_S = {"picows": 0.6, "websockets": 4.7}
-"""What others have measured for the bare libraries, CPU seconds per million frames."""
+FRAMES, FRAMES_LONG = 100_000, 400_000
 
 
 def make_frame() -> bytes:
@@ -135,13 +134,13 @@ async def receive(
     on_frame: Callable[[bytes], None],
     order: tuple[int, int],
     context: ssl.SSLContext | None,
-) -> tuple[float, float]:
-    """CPU seconds and wall seconds to receive the frames of `order` (frames, frames to a write)."""
+) -> float:
+    """CPU seconds to receive the frames of `order` (frames, frames to a write)."""
     link = await TRANSPORTS[transport](url, on_frame, TransportSettings(ssl_context=context))
-    cpu_s, wall_s = time.process_time(), time.perf_counter()
-    link.send(b"%d %d" % order)
-    await link.wait_closed()
-    return time.process_time() - cpu_s, time.perf_counter() - wall_s
+    with cpu() as clock:
+        link.send(b"%d %d" % order)
+        await link.wait_closed()
+    return clock.used
 
 
 def make_certificate(folder: Path) -> tuple[str, str] | None:
@@ -161,40 +160,43 @@ def measure(
     on_frame: Callable[[bytes], None],
     order: tuple[int, int],
     certificate: tuple[str, str] | None = None,
-) -> None:
-    """Print one row for each library."""
+) -> list[Figure]:
+    """One figure for each library."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
         target=serve, args=(theirs, certificate), daemon=True
     )
     server.start()
+    theirs.close()
+    figures = []
     try:
         scheme = "wss" if certificate else "ws"
         context = ssl.create_default_context(cafile=certificate[0]) if certificate else None
         url = f"{scheme}://127.0.0.1:{ours.recv()}/"
         for transport in TRANSPORTS:
-            cpu_s, wall_s = asyncio.run(receive(transport, url, on_frame, order, context))
-            print(
-                f"{title:<24} {transport:<11} {cpu_s / order[0] * 1e6:6.2f} CPU-s per million frames "
-                f"(known: {KNOWN_CPU_S[transport]}), {order[0] / wall_s:9,.0f} frames/s"
-            )
+            used = asyncio.run(receive(transport, url, on_frame, order, context))
+            figures.append(Figure(f"{title}, {transport}", used / order[0] * 1e6, "CPU-s/M frames"))
     finally:
         server.terminate()
         server.join()
+    return figures
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="CPU cost of receiving, by WebSocket library")
-    parser.add_argument("--frames", type=int, default=200_000)
-    frames = parser.parse_args().frames
-    measure("transport alone", _ignore, (frames, BURST_FRAMES))
-    measure("stamp, append, classify", _session_path(), (frames, BURST_FRAMES))
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--long", action="store_true", help=f"{FRAMES_LONG:,} frames instead of {FRAMES:,}")
+    options = parser.parse_args()
+    frames = options.frames or (FRAMES_LONG if options.long else FRAMES)
+    figures = measure("transport alone", _ignore, (frames, BURST_FRAMES))
+    figures += measure("stamp, append, classify", _session_path(), (frames, BURST_FRAMES))
     with tempfile.TemporaryDirectory() as folder:
         certificate = make_certificate(Path(folder))
         if certificate is not None:
-            measure("transport alone, TLS", _ignore, (frames, BURST_FRAMES), certificate)
-    measure("each frame by itself", _ignore, (frames, 1))
+            figures += measure("transport alone, TLS", _ignore, (frames, BURST_FRAMES), certificate)
+    figures += measure("each frame by itself", _ignore, (frames, 1))
+    report("Receiving, by WebSocket library", figures)
 
 
 if __name__ == "__main__":

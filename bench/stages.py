@@ -1,7 +1,7 @@
 """CPU seconds by stage of a way through the code, measured where the stages are called.
 
-A stage is a function of the product as its caller knows it: `Stages.watch("pipeline.ingest", "sort_rows", "sort")`
-puts a clock around the name `sort_rows` in that module. A stage called inside another counts only for itself.
+A stage is a function of the product as its caller knows it: `Stages.watch("pipeline.ingest", "sort_by", "sort")`
+puts a clock around the name `sort_by` in that module. A stage called inside another counts only for itself.
 """
 
 from __future__ import annotations

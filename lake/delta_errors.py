@@ -44,10 +44,13 @@ def translate(error: Exception, doing: str) -> LakeError:
 
 @contextmanager
 def delta_errors(doing: str) -> Iterator[None]:
-    """Turn what the Delta library, Arrow or the disk raise inside the block into our errors."""
+    """Turn what the Delta library, Arrow or the disk raise inside the block into our errors.
+
+    A ValueError is Arrow's too: a damaged file may come up with other columns than it was written with.
+    """
     try:
         yield
-    except (delta.DeltaError, pa.ArrowException, OSError) as error:
+    except (delta.DeltaError, pa.ArrowException, OSError, ValueError) as error:
         raise translate(error, doing) from error
 
 

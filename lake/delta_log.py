@@ -108,6 +108,20 @@ def repair_log(table: Path, quarantine: Path) -> list[Repair]:
     return repairs
 
 
+def log_damage(table: Path) -> list[str]:
+    """What is wrong with the log of the table in folder `table`, file by file; reads all of it, moves nothing."""
+    log = log_folder(table)
+    checkpoints = checkpoint_versions(log)
+    paths = [(commit_path(log, version), _commit_damage) for version in commit_versions(log)]
+    paths += [(_checkpoint_path(log, version), _checkpoint_damage) for version in checkpoints]
+    found = [f"{path}: {reason}" for path, look in paths if path.exists() and (reason := look(path))]
+    try:
+        _check_chain(log, commit_versions(log), checkpoints)
+    except CorruptionError as error:
+        found.append(str(error))
+    return found
+
+
 def expire_log(log: Path, older_than: float) -> list[Path]:
     """Delete commits and checkpoints that neither of the newest two checkpoints needs and that were last
     written before `older_than` (s since epoch), oldest first; says which."""

@@ -168,6 +168,7 @@ def _sql_type(kind: pa.DataType) -> str:
 
 
 def _translated(error: duckdb.Error) -> QueryError | CorruptionError:
-    if isinstance(error, duckdb.IOException):
+    # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
+    if isinstance(error, duckdb.IOException) or "Failed to read file" in str(error):
         return CorruptionError(f"{error}; run `lake verify`")
     return QueryError(str(error))

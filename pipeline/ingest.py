@@ -36,7 +36,7 @@ from lake.delta import Table
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
-from lake.parquet import sort_rows
+from lake.parquet import sort_by
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import (
@@ -229,7 +229,8 @@ class _Target:
         """Commit `rows`, and that the table now has all of the stream below `end_offset`."""
         if self._committed[name] >= end_offset:
             return
-        rows = sort_rows(rows, TABLES[name])
+        # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
+        rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
         self.tables[name].append(
             rows,
             app=self.stream,
@@ -273,7 +274,7 @@ def _decoded(group: Sequence[SegmentInfo], start: int, target: _Target) -> Itera
     """The chunks of `group`, with what is missing between its segments told as lost records."""
     expected, last_ns = start, None
     for segment in group:
-        items: Iterator[Batch | Damage] = read_segment(segment.path, skip_damage=True)
+        items = _told(read_segment(segment.path, skip_damage=True), segment.path)
         if segment.first_offset > expected:
             log.error("%s: records %d to %d are gone", target.stream, expected, segment.first_offset - 1)
             first = next(items)
@@ -285,6 +286,15 @@ def _decoded(group: Sequence[SegmentInfo], start: int, target: _Target) -> Itera
             last_ns = chunk.end_ns
             yield chunk
         expected = segment.end_offset
+
+
+def _told(items: Iterator[Batch | Damage], path: Path) -> Iterator[Batch | Damage]:
+    """The same items, with a word in the log on each damage."""
+    for item in items:
+        if isinstance(item, Damage):
+            lost = f"records {item.first_offset} to {item.end_offset - 1} are lost"
+            log.error("%s: %s: %s at byte %d", path, lost, item.reason, item.position)
+        yield item
 
 
 def _concat(name: str, tables: list[pa.Table]) -> pa.Table:

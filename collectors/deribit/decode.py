@@ -67,7 +67,7 @@ from lake.errors import InputError
 
 EXAMINE_EVERY: Final = {"ticker": 64, "book": 64, "trades": 1}
 REASON_CHARS_MAX: Final = 300
-FRAMES_AT_ONCE: Final = 4096
+FRAMES_AT_ONCE: Final = 1024
 
 _USUAL_START: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 _ROUTES: Final = {_USUAL_START + kind[:4].encode(): kind for kind in channels.TABULATED}

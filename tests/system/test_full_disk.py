@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from collectors.simulator import SimulatorSettings
 from collectors.simulator.account import frame_hash
 from collectors.simulator.process import start
@@ -169,12 +171,13 @@ def test_compaction_on_a_full_disk_stops_with_one_line_and_changes_nothing(disk:
 
 def refused_in_one_line(root: Root, *verb: str) -> bool:
     """Whether the disk was too full for it; then it must have said so, briefly."""
-    code, output = finish(lake_command("--root", str(root.path), *verb))
-    if code == 0:
+    result = CliRunner().invoke(app, ["--root", str(root.path), *verb], catch_exceptions=False)
+    if result.exit_code == 0:
         return False
-    assert code == 1, output
-    lines = [line for line in output.splitlines() if line.startswith("lake: ")]
-    assert len(lines) == 1, output
-    assert "Traceback" not in output
-    assert os.strerror(errno.ENOSPC).lower() in output.lower() or "no space" in output.lower(), output
+    assert result.exit_code == 1, result.output
+    assert result.output.startswith("lake: ")
+    assert result.output.count("\n") == 1, result.output
+    assert os.strerror(errno.ENOSPC).lower() in result.output.lower() or "no space" in result.output, (
+        result.output
+    )
     return True
