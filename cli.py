@@ -161,7 +161,12 @@ def simulate(
         list[Path] | None, typer.Option(help="Replay recordings instead: one or more files.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Replay speed; 1 is as recorded, 0 as fast as it goes.")] = 1.0,
-    account: Annotated[Path | None, typer.Option(help="Write one JSON line per frame sent.")] = None,
+    account: Annotated[
+        Path | None, typer.Option(help="Write one JSON line per frame sent, or withheld by a fault.")
+    ] = None,
+    script: Annotated[
+        Path | None, typer.Option(help="Faults and their times, TOML or JSON lines: see docs/simulator.md.")
+    ] = None,
 ) -> None:
     """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
 
@@ -183,6 +188,7 @@ def simulate(
         replay_everything=True,
         replay_speed=speed,
         account=account,
+        script=script,
     )
     asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import STOPPED, Unrecorded
+from collectors.healing import CAUSE_SILENCE
 from lake.errors import SchemaDriftError
 from lake.events import Disconnected, Event, Gap, SessionStarted, decode_event
 from lake.spool import Batch, PreviousLife, RecordKind, read_segment, sealed_segments
@@ -54,7 +55,9 @@ class _Evidence:
                 self.data_ns.clear()
                 self.told.clear()
                 self.broken.clear()
-            case Gap(connection=int(connection), end_ns=end_ns, records_lost=None):
+            case Gap(
+                connection=int(connection), end_ns=end_ns, records_lost=None, channel=None, cause=cause
+            ) if cause != CAUSE_SILENCE:
                 self.broken.discard(connection)
                 self.told.add(connection)
                 self.data_ns[connection] = end_ns

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from collectors.aftermath import unrecorded
 from collectors.ops.operations import OnBeat, Operations
 from collectors.ops.settings import OpsSettings
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
-from lake.errors import InputError
+from lake.errors import BusyError, InputError
 from lake.root import Root
 from lake.spool import SpoolSettings, SpoolWriter
+
+HEALING_MAX_S: Final = 3.0
+LOCK_POLL_S: Final = 0.02
 
 
 def record(
@@ -41,12 +47,11 @@ def record(
     """
     if stream.partition("-")[0] != VENUE:
         raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
-    quarantine = root.quarantine / "spool"
     folder = root.stream(stream)
-    with (
-        Operations(root, stream, ops, on_beat=on_beat) as operations,
-        SpoolWriter(folder, spool_settings, on_durable=on_durable, quarantine=quarantine) as spool,
-    ):
+    open_spool = partial(
+        SpoolWriter, folder, spool_settings, on_durable=on_durable, quarantine=root.quarantine / "spool"
+    )
+    with Operations(root, stream, ops, on_beat=on_beat) as operations, _when_free(open_spool) as spool:
         recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
         operations.watch(recorder, spool)
         return asyncio.run(_run(recorder, seconds, operations))
@@ -58,3 +63,15 @@ async def _run(recorder: Recorder, seconds: float | None, operations: Operations
         loop.add_signal_handler(number, recorder.stop)
     async with operations.beating():
         return await recorder.run(seconds)
+
+
+def _when_free(open_spool: Callable[[], SpoolWriter]) -> SpoolWriter:
+    """Open the spool; an ingester that is just healing what a dead recorder left holds the lock for a moment."""
+    deadline_s = time.monotonic() + HEALING_MAX_S
+    while True:
+        try:
+            return open_spool()
+        except BusyError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(LOCK_POLL_S)

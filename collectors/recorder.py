@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from collectors.deribit.rest import RestClient
-from collectors.deribit.selection import ANY, decode_listings, select, shard, trade_channels
+from collectors.deribit.selection import lifecycle_channels, trade_channels
 from collectors.deribit.session import Session, Unrecorded
+from collectors.fleet import Fleet
+from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
+from collectors.upkeep import Upkeep
 from lake.events import SessionStarted, SessionStopped
 
 VENUE = "deribit"
@@ -62,9 +65,17 @@ class Recorder:
         self._unrecorded = unrecorded
         self._tape = Tape(sink, clock_ns)
         self._stopping = asyncio.Event()
-        self._instruments = 0
         self._began_s = time.monotonic()
-        self.sessions: list[Session] = []
+        self._pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
+        self._fleet = Fleet(settings, self._session)
+        self._upkeep = Upkeep(settings, self._fleet, self._tape, clock_ns)
+        away_since_ns = unrecorded.since_ns if unrecorded else None
+        self.healer = Healer(self._fleet.sessions, settings, self._tape, away_since_ns=away_since_ns)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The connections so far."""
+        return self._fleet.sessions
 
     @property
     def tape(self) -> Tape:
@@ -102,8 +113,9 @@ class Recorder:
             )
         )
         try:
-            await self._until_stopped(self._prepare())
-            await self._record()
+            async with RestClient(self._settings) as rest:
+                await self._until_stopped(self._prepare(rest))
+                await self._record(rest)
             clean = True
         finally:
             if timer is not None:
@@ -117,7 +129,7 @@ class Recorder:
         sessions = self.sessions
         return RecordingSummary(
             seconds=time.monotonic() - self._began_s,
-            instruments=self._instruments,
+            instruments=len(self._upkeep.universe.recorded),
             connections=len(sessions),
             frames=sum(session.frames for session in sessions),
             frame_bytes=sum(session.frame_bytes for session in sessions),
@@ -129,24 +141,25 @@ class Recorder:
             unknown_frames=sum(session.unknown_frames for session in sessions),
         )
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, rest: RestClient) -> None:
         """List the instruments (the answers go into the stream) and deal their channels to sessions."""
         settings = self._settings
-        listings = []
-        async with RestClient(settings) as rest:
-            for currency in settings.currencies or (ANY,):
-                reply = await rest.get("get_instruments", {"currency": currency, "expired": "false"})
-                self._tape.response(reply.as_record())
-                listings += decode_listings(reply.result)
-        names = [listing.instrument_name for listing in select(listings, settings)]
-        self._instruments = len(names)
-        pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
-        shards = shard(names, trade_channels(settings), settings)
-        self.sessions = [
-            Session(number, channels, settings, self._tape, pace=pace, unrecorded=self._unrecorded)
-            for number, channels in enumerate(shards, start=1)
-        ]
-        _log.info("recording %d instruments over %d connections", self._instruments, len(self.sessions))
+        names = await self._upkeep.begin(rest)
+        self._fleet.deal(names, trade_channels(settings) + lifecycle_channels(settings))
+        self._unrecorded = None
+        _log.info("recording %d instruments over %d connections", len(names), len(self.sessions))
+
+    def _session(self, number: int, channels: list[str]) -> Session:
+        """Connection `number`; the first carries what is said of all instruments."""
+        return Session(
+            number,
+            channels,
+            self._settings,
+            self._tape,
+            pace=self._pace,
+            unrecorded=self._unrecorded,
+            on_lifecycle=self._upkeep.hear if number == 1 else None,
+        )
 
     async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Finish `work` unless we are stopped before."""
@@ -161,17 +174,21 @@ class Recorder:
             stopping.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
 
-    async def _record(self) -> None:
+    async def _record(self, rest: RestClient) -> None:
         """Run every session until stopped, or until one of them cannot go on."""
-        running = [asyncio.create_task(session.run()) for session in self.sessions]
-        stopping = asyncio.create_task(self._stopping.wait())
+        self._fleet.start()
+        chores = [asyncio.create_task(self._upkeep.run(rest)), asyncio.create_task(self.healer.run(rest))]
+        waiting = [*chores, *map(asyncio.create_task, (self._stopping.wait(), self._fleet.ended.wait()))]
         try:
-            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for chore in chores:
+                if chore.done():
+                    chore.result()
         finally:
-            stopping.cancel()
-            for session in self.sessions:
-                session.stop()
-            ends = await asyncio.gather(*running, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            try:
+                await self._fleet.stop()
+            finally:
+                self.healer.finish()

@@ -35,6 +35,15 @@ class CollectorSettings:
     """Regular expression that a whole instrument name must match; empty: all."""
     instruments_max: int | None = None
     """Record at most so many instruments: perpetuals first, then by nearest expiry; None: no bound."""
+    top_by_open_interest: int | None = None
+    """Record only so many instruments of each currency, those with the largest open interest in USD; None: all."""
+    shard: str = ""
+    """Record one part of the instruments, such as 1/3, beside other collectors that record the other parts; the first
+    part also records the trades of all. Empty: everything."""
+    relist_seconds: float = 3600.0
+    """How often the instruments are listed (and ranked) anew, beside what the venue announces."""
+    expired_grace_s: float = 300.0
+    """How long an instrument is still recorded after its expiry or the end of its listing."""
     transport: str = "picows"
     """WebSocket library: picows or websockets."""
     channels_per_connection: int = 1000
@@ -78,18 +87,32 @@ class CollectorSettings:
         _within("rest_attempts", self.rest_attempts, 1, 100)
         if self.instruments_max is not None:
             _within("instruments_max", self.instruments_max, 1, 1 << 20)
+        if self.top_by_open_interest is not None:
+            _within("top_by_open_interest", self.top_by_open_interest, 1, 1 << 20)
         if self.transport not in TRANSPORTS:
             raise SettingsError(f"transport {self.transport!r}: use one of {', '.join(TRANSPORTS)}")
         for kind in self.kinds:
             if kind not in KINDS:
                 raise SettingsError(f"kinds: {kind!r} is not a kind of instrument; use {', '.join(KINDS)}")
-        for name in ("silence_max_s", "reply_timeout_s", "rest_timeout_s", "flush_timeout_s"):
+        part, parts = self.part
+        if not 1 <= part <= parts:
+            raise SettingsError(f"shard {self.shard!r}: write part/parts, such as 1/3")
+        for name in (
+            "silence_max_s", "reply_timeout_s", "rest_timeout_s", "flush_timeout_s", "relist_seconds",
+            "expired_grace_s",
+        ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} {getattr(self, name)}: use a number of seconds above 0")
         try:
             re.compile(self.name_pattern)
         except re.error as error:
             raise SettingsError(f"name_pattern {self.name_pattern!r}: {error}") from None
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """`shard` as numbers: which part of how many; (1, 1) where everything is recorded."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

@@ -45,6 +45,8 @@ class Tape:
         self._append = sink.append
         self._clock_ns = clock_ns
         self._last_ns = 0
+        self.observer: Callable[[int, int, bytes], None] | None = None
+        """Told receive time, connection and bytes of every frame when it has been recorded; must be quick."""
         self.gaps: Counter[str] = Counter()
         self.gaps_healed: Counter[str] = Counter()
 
@@ -61,6 +63,8 @@ class Tape:
         if recv_ns is None:
             recv_ns = self.now_ns()
         self._append(payload, connection=connection, kind=_FRAME, recv_ns=recv_ns)
+        if self.observer is not None:
+            self.observer(recv_ns, connection, payload)
         return recv_ns
 
     def event(self, event: Event, connection: int = COLLECTOR_ITSELF, recv_ns: int | None = None) -> None:

@@ -79,7 +79,20 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=Tru
     healed: bool = False
 
 
-Event = SessionStarted | SessionStopped | Connected | Disconnected | Subscribed | Gap
+class ClockSkewed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Our clock has gone further from the venue's than is healthy, or has come back.
+
+    `offset_ns` is how far ours is ahead (negative: behind), the least of the last `samples`, which lie
+    `spread_ns` apart; the way of a reply is in it.
+    """
+
+    at_ns: int
+    offset_ns: int
+    spread_ns: int
+    samples: int
+
+
+Event = SessionStarted | SessionStopped | Connected | Disconnected | Subscribed | Gap | ClockSkewed
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.deribit.decode import decode
-from collectors.deribit.instruments import RefusedInstrument, decode_instruments
+from collectors.deribit.instruments import RefusedInstrument, decode_creation, decode_instruments
+from collectors.deribit.trade_answers import ANSWERS, decode_trades
 from lake.conform import conform
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import Gap, decode_event, decode_response
@@ -145,6 +146,13 @@ class _Run:
         self.chunk.counts["control"] += decoded.control
         self.chunk.unknown_fields += decoded.unknown_fields
         refused = {int(at[reject.record]): reject.reason for reject in decoded.rejects}
+        for i in at[decoded.creations].tolist():
+            try:
+                unfit = self._terms(i, decode_creation(self.payloads[i], int(self.recv_ns[i])))
+            except SchemaDriftError as error:
+                unfit = {i: str(error)}
+            refused.update(unfit)
+            self.chunk.counts["control"] -= len(unfit)
         for name, columns in decoded.tables.items():
             refused.update(self._fit(name, columns, at))
         self._reject(refused)
@@ -180,12 +188,15 @@ class _Run:
         self._reject(refused)
 
     def responses(self, at: np.ndarray) -> None:
-        """REST answers: instrument lists become candidate versions; others are counted."""
+        """REST answers: instrument lists become candidate versions, trades become rows; others are counted."""
         self.chunk.counts["responses"] += len(at)
         refused: dict[int, str] = {}
         for i in at:
             try:
                 response = decode_response(self.payloads[i])
+                if response.status == 200 and ANSWERS in response.url:
+                    refused.update(self._trades(int(i), bytes(response.body)))
+                    continue
                 if "/get_instruments" not in response.url or response.status != 200:
                     continue
                 strange: list[RefusedInstrument] = []
@@ -197,9 +208,21 @@ class _Run:
                 refused[int(i)] = (
                     f"{len(strange)} instruments of the listing refused, first: {strange[0].reason}"
                 )
-            columns = columns.append_column("record", pa.array(np.full(len(columns), i), pa.int32()))
-            refused.update(self._fit("instruments", columns, np.arange(len(self.payloads))))
+            refused.update(self._terms(int(i), columns))
         self._reject(refused)
+
+    def _trades(self, i: int, body: bytes) -> dict[int, str]:
+        """Trades that were asked for: rows like any others, and if they are known already compaction sees it."""
+        decoded = decode_trades(body, int(self.recv_ns[i]))
+        self.chunk.unknown_fields += decoded.unknown_fields
+        if decoded.rejects:
+            return {i: decoded.rejects[0].reason}
+        return self._fit("trades", decoded.tables["trades"], np.array([i]))
+
+    def _terms(self, record: int, columns: pa.Table) -> dict[int, str]:
+        """Terms of instruments that one record told: candidates for versions."""
+        columns = columns.append_column("record", pa.array(np.full(len(columns), record), pa.int32()))
+        return self._fit("instruments", columns, np.arange(len(self.payloads)))
 
     def _fit(self, name: str, columns: pa.Table, at: np.ndarray) -> dict[int, str]:
         """Hold `columns` against the contract; rows that fit go to the chunk, the others' records are named.

@@ -14,6 +14,7 @@ from typing import Final, Literal
 Interval = Literal["raw", "100ms", "agg2"]
 TABULATED: Final = ("ticker", "book", "trades")
 CREATION: Final = "instrument.creation"
+STATE: Final = "instrument.state"
 
 CHANNELS_REMEMBERED: Final = 1 << 16
 _TWO_PART_CLASSES: Final = ("instrument", "chart", "block_rfq")
@@ -60,7 +61,7 @@ def creations(kind: str = "any", currency: str = "any") -> str:
 
 def states(kind: str = "any", currency: str = "any") -> str:
     """The channel of instruments' changes of state."""
-    return f"instrument.state.{kind}.{currency}"
+    return f"{STATE}.{kind}.{currency}"
 
 
 @lru_cache(maxsize=CHANNELS_REMEMBERED)

@@ -269,8 +269,8 @@ class _Batch:
     ) -> bool:
         """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
 
-        The loops run inside the interpreter and each pair of channel and name is judged once: this halves
-        what is spent beside reading JSON. Frames are refused one by one in `each`, with their reasons.
+        Each pair of channel and name is judged once, not once a frame. A part with a frame to refuse is
+        taken frame by frame in `each`, which finds the reasons.
         """
         frames, own, decode_frame = self.frames, self.records["ticker"][part], wire.ticker_frame.decode
         try:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from collectors.backoff import Backoff
+from collectors.deribit.lifecycle import is_lifecycle
 from collectors.deribit.rpc import (
     REQUEST_TOO_LARGE,
     Calls,
@@ -36,7 +37,12 @@ from lake.errors import TerminalError, TransientError, VenueUnavailableError
 from lake.events import Connected, Disconnected, Gap, Subscribed
 
 CAUSE_DISCONNECT: Final = "disconnect"
+CHANGE_ATTEMPTS: Final = 6
+"""How often a change to a living connection is tried (settlement refuses calls for seconds) before the
+connection is replaced by one that asks for everything anew."""
 STOPPED: Final = "stopped"
+SUBSCRIBE: Final = "public/subscribe"
+UNSUBSCRIBE: Final = "public/unsubscribe"
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +64,8 @@ class Session:
 
     `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
     may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first
-    connection ends that gap. Counters may be read at any time.
+    connection ends that gap. `on_lifecycle` is handed every notification about the life of an instrument, and
+    must not raise. Counters may be read at any time.
     """
 
     def __init__(
@@ -72,10 +79,12 @@ class Session:
         backoff: Backoff | None = None,
         transport: Transport | None = None,
         unrecorded: Unrecorded | None = None,
+        on_lifecycle: Callable[[bytes], None] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
         self.channels = list(dict.fromkeys(channels))
+        """What is wanted now; after every reconnect, it is asked for whole."""
         self.acknowledged = 0
         self.missing: list[str] = []
         self.connects = 0
@@ -91,8 +100,10 @@ class Session:
         self._pace = pace
         self._backoff = backoff or Backoff(settings.backoff)
         self._transport = transport or TRANSPORTS[settings.transport]
+        self._on_lifecycle = on_lifecycle
         self._clock_s = clock_s
         self._stopping = asyncio.Event()
+        self._asking = asyncio.Lock()
         self._calls = Calls()
         self._link: Link | None = None
         self._failure: BaseException | None = None
@@ -247,6 +258,8 @@ class Session:
             self._last_frame_ns = self._tape.frame(payload, self.number, recv_ns)
         else:
             self._last_frame_ns = self._tape.frame(payload, self.number)
+        if self._on_lifecycle is not None and is_lifecycle(payload):
+            self._on_lifecycle(payload)
 
     def _on_control(self, payload: bytes) -> None:
         control = decode_control(payload)
@@ -275,42 +288,58 @@ class Session:
         reply = await self._call("public/set_heartbeat", {"interval": self._settings.heartbeat_s})
         if reply.error is not None:
             raise error_from(reply.error, f"set_heartbeat({self._settings.heartbeat_s})")
-        acknowledged: set[str] = set()
-        size = self._settings.channels_per_call
-        for start in range(0, len(self.channels), size):
-            acknowledged |= await self._subscribe(self.channels[start : start + size])
-        self.missing = [channel for channel in self.channels if channel not in acknowledged]
-        self.acknowledged = len(self.channels) - len(self.missing)
-        if self.missing:
+        async with self._asking:
+            wanted = list(self.channels)
+            acknowledged = await self._ask(SUBSCRIBE, wanted)
+            self.missing = []
+            self._tell_subscribed(wanted, acknowledged)
+            self._was_established = True
+            self._established_s = self._clock_s()
+            self._gap_may_end = self._gap_start_ns is not None
+            self.established.set()
+
+    def _tell_subscribed(self, asked: Sequence[str], acknowledged: set[str]) -> None:
+        """Write down what the venue acknowledges of all that is wanted, now that it was asked for `asked`."""
+        asked_now, wanted = set(asked), set(self.channels)
+        missing = [channel for channel in asked if channel in wanted and channel not in acknowledged]
+        self.missing = [c for c in self.missing if c in wanted and c not in asked_now] + missing
+        self.acknowledged = len(wanted) - len(self.missing)
+        if missing:
             _log.warning(
                 "connection %d: the venue did not acknowledge %d of %d channels, first %s",
-                self.number, len(self.missing), len(self.channels), self.missing[0],
+                self.number, len(missing), len(asked), missing[0],
             )  # fmt: skip
         subscribed = Subscribed(
             connection=self.number,
             at_ns=self._tape.now_ns(),
-            asked=len(self.channels),
+            asked=len(wanted),
             acknowledged=self.acknowledged,
             missing=self.missing,
         )
         self._tape.event(subscribed, self.number)
-        self._was_established = True
-        self._established_s = self._clock_s()
-        self._gap_may_end = self._gap_start_ns is not None
-        self.established.set()
 
-    async def _subscribe(self, channels: list[str]) -> set[str]:
-        """Subscribe to one list, in halves where the venue finds it too large; what was acknowledged."""
+    async def _ask(self, method: str, channels: Sequence[str]) -> set[str]:
+        """Subscribe to or unsubscribe from `channels`, list by list; what was acknowledged."""
+        acknowledged: set[str] = set()
+        size = self._settings.channels_per_call
+        for start in range(0, len(channels), size):
+            acknowledged |= await self._ask_list(method, channels[start : start + size])
+        return acknowledged
+
+    async def _ask_list(self, method: str, channels: Sequence[str]) -> set[str]:
+        """One list, in halves where the venue finds it too large."""
         await self._pace.wait()
-        reply = await self._call("public/subscribe", {"channels": channels})
+        reply = await self._call(method, {"channels": channels})
         if reply.error is None:
             return set(decode_names(reply.result))
         if reply.error.code == REQUEST_TOO_LARGE and len(channels) > 1:
             half = len(channels) // 2
-            return await self._subscribe(channels[:half]) | await self._subscribe(channels[half:])
+            first = await self._ask_list(method, channels[:half])
+            return first | await self._ask_list(method, channels[half:])
         raw = [channel for channel in channels if channel.endswith(".raw")]
         others = f" and {len(channels) - 1} more" if len(channels) > 1 else ""
-        raise error_from(reply.error, f"subscribe to {raw[0] if raw else channels[0]}{others}")
+        doing = f"{method.removeprefix('public/')} {raw[0] if raw else channels[0]}{others}"
+        raise error_from(reply.error, doing)
 
     async def _call(self, method: str, params: dict[str, Any]) -> Control:
         """Call and await the reply, which may be an error.
@@ -318,7 +347,8 @@ class Session:
         Raises:
             VenueUnavailableError: no reply in time, or the connection ended.
         """
-        assert self._link is not None
+        if self._link is None:
+            raise VenueUnavailableError(f"connection lost before {method}")
         request_id, text, future = self._calls.open(method, params)
         self._link.send(text)
         try:
@@ -330,6 +360,68 @@ class Session:
             ) from None
         finally:
             self._calls.forget(request_id)
+
+    # -- changing what is wanted
+
+    async def add(self, channels: Sequence[str]) -> None:
+        """Want `channels` as well, from now on and after every reconnect; returns when the venue has answered.
+
+        Without a connection nothing is asked: the next one subscribes to all that is wanted. What the venue
+        does not acknowledge stays wanted, and is told in `missing`.
+        """
+        wanted = set(self.channels)
+        self.channels += [channel for channel in dict.fromkeys(channels) if channel not in wanted]
+        await self._change([channel for channel in channels if channel not in wanted])
+
+    async def drop(self, channels: Sequence[str]) -> None:
+        """Want `channels` no longer; returns when the venue has answered."""
+        gone = set(channels).intersection(self.channels)
+        self.channels = [channel for channel in self.channels if channel not in gone]
+        await self._change([channel for channel in channels if channel in gone])
+
+    async def resubscribe(self, channels: Sequence[str]) -> None:
+        """Unsubscribe from and subscribe to those of `channels` that are wanted: books begin with a snapshot.
+
+        Without a connection nothing is asked: the next one brings snapshots by itself.
+        """
+        await self._change(channels, again=True)
+
+    async def _change(self, channels: Sequence[str], *, again: bool = False) -> None:
+        """Bring the venue's state of `channels` in line with what is wanted; `again`: by leaving them first.
+
+        What is wanted is looked up at each attempt, so that a late repetition never undoes a later change.
+        """
+        link, backoff = self._link, Backoff(self._settings.backoff)
+        failure: TransientError | None = None
+        for attempt in range(CHANGE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(backoff.next_s())
+            async with self._asking:
+                if not channels or not self.established.is_set() or (attempt and self._link is not link):
+                    return
+                link = self._link
+                try:
+                    await self._change_now(list(dict.fromkeys(channels)), again)
+                except TransientError as error:
+                    _log.warning("connection %d: %s", self.number, error)
+                    failure = error
+                else:
+                    return
+        if link is not None and self._link is link:
+            self._failure = failure
+            link.abort(str(failure))
+
+    async def _change_now(self, channels: list[str], again: bool) -> None:
+        wanted = set(self.channels)
+        leave = [channel for channel in channels if again or channel not in wanted]
+        join = [channel for channel in channels if channel in wanted]
+        acknowledged: set[str] = set()
+        try:
+            await self._ask(UNSUBSCRIBE, leave)
+            acknowledged = await self._ask(SUBSCRIBE, join)
+        except TerminalError as error:
+            _log.error("connection %d: %s", self.number, error)
+        self._tell_subscribed(join, acknowledged)
 
     # -- keeping watch
 

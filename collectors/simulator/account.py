@@ -1,4 +1,4 @@
-"""The account: one JSON line per frame sent, so that what arrived can be compared with what left."""
+"""The account: one JSON line per frame sent or withheld, so that what arrived can be compared with what left."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _FLUSH_BYTES: Final = 1 << 20
 _HASH_BYTES: Final = 8
 
 
-class Sent(msgspec.Struct, frozen=True):
-    """One frame that was handed to a session's socket.
+class Sent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One frame that was handed to a session's socket, or that a fault kept from it (`withheld`).
 
     `seq` is the change_id of a book, first and last trade_seq of an instrument's trades, first and last
     trade_id of a currency's, and a timestamp (ms) elsewhere; `channel` is null for replies, heartbeats and
-    garbage; `hash` is the `frame_hash` of its bytes.
+    garbage; `hash` is the `frame_hash` of its bytes. A withheld frame comes with its text in `payload`: it is
+    what the session would have got at this place.
     """
 
     n: int
@@ -32,6 +33,8 @@ class Sent(msgspec.Struct, frozen=True):
     prev: int | None
     hash: str
     sent_ns: int
+    withheld: bool = False
+    payload: str | None = None
 
 
 class Account:
@@ -44,9 +47,20 @@ class Account:
         self._encoder = msgspec.json.Encoder()
         self._count = 0
 
-    def add(self, session: int, channel: str | None, seq: object, prev: int | None, payload: bytes) -> None:
+    def add(
+        self,
+        session: int,
+        channel: str | None,
+        seq: object,
+        prev: int | None,
+        payload: bytes,
+        *,
+        withheld: bool = False,
+    ) -> None:
         """Note one frame; `payload` is the text without the WebSocket header."""
-        line = Sent(self._count, session, channel, seq, prev, frame_hash(payload), time.time_ns())
+        text = payload.decode("utf-8", "backslashreplace") if withheld else None
+        hashed = frame_hash(payload)
+        line = Sent(self._count, session, channel, seq, prev, hashed, time.time_ns(), withheld, text)
         self._count += 1
         self._buffer += self._encoder.encode(line)
         self._buffer += b"\n"

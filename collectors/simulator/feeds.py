@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
+from collectors.simulator import frames
 from collectors.simulator.chain import build_chain, parse_name
 from collectors.simulator.chain_file import load_chain
 from collectors.simulator.instrument import Instrument
@@ -41,6 +43,11 @@ class GeneratedFeed:
         self._settings = settings
         self._hub = hub
         self._slipped_s = 0.0
+        self._shift_ms = 0  # of the venue's clock against the truth
+
+    def instruments(self) -> Collection[str]:
+        """What is listed now."""
+        return self.market.instruments
 
     async def run(self) -> None:
         """Step until cancelled, or until `max_frames`."""
@@ -49,7 +56,7 @@ class GeneratedFeed:
         if settings.hold:
             await hub.subscribed.wait()
         if settings.start_ms is None:
-            market.now_ms = max(market.now_ms, time.time_ns() // 1_000_000)
+            market.now_ms = max(market.now_ms, time.time_ns() // 1_000_000 + self._shift_ms)
         pace = STEP_MS / 1000 / market.speed if settings.rate else 0.0
         due = loop.time()
         while not settings.max_frames or market.frames < settings.max_frames:
@@ -81,6 +88,36 @@ class GeneratedFeed:
     def gap(self, instrument: str, count: int) -> None:
         """Swallow the next `count` changes of a book while its chain goes on."""
         self._item(instrument).skip_changes += count
+
+    def miss_trades(self, instrument: str, count: int) -> None:
+        """Tell nobody about the next `count` trades of an instrument."""
+        self._item(instrument).skip_trades += count
+
+    def lock(self, locked: bool) -> None:
+        """Begin or end a settlement: `platform_state` tells it for every index."""
+        self.market.locked = locked
+        for name in self.market.indices.all:
+            data = frames.platform_state(name, locked=locked)
+            self._hub.publish("platform_state", data, self.market.now_ms, None)
+        self._hub.flush()
+
+    def shift_clock(self, ms: int) -> None:
+        """Move the venue's time."""
+        self.market.now_ms += ms
+        self._shift_ms += ms
+
+    def book(self, instrument: str) -> dict[str, Any]:
+        """The true book of an instrument, live or expired: every level, best first, as `[price, amount]`."""
+        item = self.market.expired.get(instrument) or self._item(instrument)
+        book = item.book
+        levels = [[[float(p), float(a)] for p, a in book.levels(side)] for side in (0, 1)]
+        return {
+            "instrument": instrument,
+            "change_id": book.change_id,
+            "timestamp": self.market.now_ms,
+            "bids": levels[0],
+            "asks": levels[1],
+        }
 
     def set_state(self, instrument: str, state: str) -> None:
         """Move an instrument to another life-cycle state and tell the subscribers."""
@@ -150,6 +187,9 @@ class ReplayFeed:
         self._hub = hub
         self._sent = self._skipped = 0
 
+    def instruments(self) -> None:
+        """Unknown: a replay only says what was recorded."""
+
     async def run(self) -> None:
         """Wait for subscribers, then send everything once.
 
@@ -172,7 +212,7 @@ class ReplayFeed:
                 listeners = hub.listened.get(record.channel, [])
             if listeners:
                 self._sent += 1
-                hub.publish_bytes(listeners, record.channel, record.payload, record.seq, record.prev)
+                hub.notify(listeners, record.channel, record.payload, record.seq, record.prev)
             else:
                 self._skipped += 1
             if position % _REPLAY_BATCH == 0:
@@ -197,6 +237,21 @@ class ReplayFeed:
     def gap(self, instrument: str, count: int) -> None:
         """Refused: a replay says what was recorded."""
         raise InputError(f"a replay is byte for byte: no {count} changes of {instrument} can be left out")
+
+    def miss_trades(self, instrument: str, count: int) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: no {count} trades of {instrument} can be left out")
+
+    def lock(self, locked: bool) -> None:
+        """A recording has its own `platform_state`; only calls notice the settlement."""
+
+    def shift_clock(self, ms: int) -> None:
+        """Refused: a replay says what was recorded."""
+        raise InputError(f"a replay is byte for byte: its clock cannot be shifted by {ms} ms")
+
+    def book(self, instrument: str) -> dict[str, Any]:
+        """Refused: a replay keeps no books."""
+        raise InputError(f"a replay keeps no book of {instrument}")
 
     def set_state(self, instrument: str, state: str) -> None:
         """Refused: a replay says what was recorded."""

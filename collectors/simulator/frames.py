@@ -159,9 +159,14 @@ def volatility_index(name: str, timestamp: int, volatility: float) -> str:
     return f'{{"timestamp":{timestamp},"volatility":{number(volatility)},"index_name":"{name}"}}'
 
 
-def platform_state(index: str) -> str:
-    """An index that is not locked."""
-    return f'{{"locked":false,"price_index":"{index}"}}'
+def platform_state(index: str, *, locked: bool) -> str:
+    """Whether an index is locked, as it is during settlement."""
+    return f'{{"locked":{"true" if locked else "false"},"price_index":"{index}"}}'
+
+
+def platform_maintenance(under_way: bool) -> str:
+    """The announcement that all of the venue goes down, or is back."""
+    return f'{{"maintenance":{"true" if under_way else "false"}}}'
 
 
 def instrument_state(name: str, timestamp: int, state: str) -> str:

@@ -53,6 +53,7 @@ class Instrument:
         self.trades: deque[Trade] = deque(maxlen=TRADES_KEPT)
         self.state = "open"
         self.trade_seq = 0
+        self.skip_trades = 0  # how many of the next trades no channel will tell
         self.tick_direction = 0
         self.last_price: float | None = None
         self.first_price: float | None = None

@@ -45,6 +45,9 @@ class Outlet(Protocol):
     def publish(self, channel: str, data: str, seq: object, prev: int | None) -> None:
         """Send `data` to everybody subscribed to `channel`."""
 
+    def withhold(self, channel: str, data: str, seq: object, prev: int | None) -> None:
+        """Put on record that everybody subscribed to `channel` should have got `data`, and did not."""
+
 
 class Market:
     """State of the venue. `step` is the only thing that moves it."""
@@ -69,6 +72,7 @@ class Market:
         self.match_id = _FIRST_MATCH_ID
         self.trade_ids: dict[str, int] = {}
         capacity = len(specs) * FRAMES_PER_INSTRUMENT_S
+        self.locked = False  # settlement: told by platform_state and `public/status`
         self.speed = max(1.0, rate / capacity) if rate else 1.0
         self.per_second = rate / self.speed if rate else capacity  # frames per simulated second
         self.indices = Indices(sorted({spec.index for spec in specs}), self.rng, prices or {})
@@ -349,28 +353,44 @@ class Market:
         self.frames += 1
         self.change_id += self.rng.randint(1, 900)
         previous, book.change_id = book.change_id, self.change_id
-        if item.skip_changes:
-            item.skip_changes -= 1
-        elif item.channel_book in listened:
+        skipped = item.skip_changes > 0
+        item.skip_changes -= skipped
+        if item.channel_book in listened:
             data = frames.book_change(item.spec.name, self.now_ms, book.change_id, previous, bids, asks)
-            self.outlet.publish(item.channel_book, data, book.change_id, previous)
+            send = self.outlet.withhold if skipped else self.outlet.publish
+            send(item.channel_book, data, book.change_id, previous)
         for channel, depth in item.channel_grouped:
             if channel in listened:
                 self.outlet.publish(channel, item.grouped_data(self.now_ms, depth), book.change_id, None)
 
     def _publish_trades(self, item: Instrument, fresh: list[Trade]) -> None:
         outlet, spec = self.outlet, item.spec
+        chosen = [
+            channel
+            for kind in (spec.kind, "any")
+            for currency in (spec.currency, "any")
+            if (channel := f"trades.{kind}.{currency}.100ms") in outlet.listened
+        ]
+        if item.skip_trades:
+            lost, fresh = fresh[: item.skip_trades], fresh[item.skip_trades :]
+            item.skip_trades -= len(lost)
+            for channel in chosen:
+                outlet.withhold(channel, _trade_data(lost), [lost[0].trade_id, lost[-1].trade_id], None)
+            if item.channel_trades in outlet.listened:
+                outlet.withhold(item.channel_trades, _trade_data(lost), [lost[0].seq, lost[-1].seq], None)
+        if not fresh:
+            return
         if item.channel_trades in outlet.listened:
-            data = "[" + ",".join([trade.text for trade in fresh]) + "]"
-            outlet.publish(item.channel_trades, data, [fresh[0].seq, fresh[-1].seq], None)
-        for kind in (spec.kind, "any"):
-            for currency in (spec.currency, "any"):
-                channel = f"trades.{kind}.{currency}.100ms"
-                if channel in outlet.listened:
-                    self._pending.setdefault(channel, []).extend(fresh)
+            outlet.publish(item.channel_trades, _trade_data(fresh), [fresh[0].seq, fresh[-1].seq], None)
+        for channel in chosen:
+            self._pending.setdefault(channel, []).extend(fresh)
 
     def _flush_trades(self) -> None:
         for channel, fresh in self._pending.items():
-            data = "[" + ",".join([trade.text for trade in fresh]) + "]"
-            self.outlet.publish(channel, data, [fresh[0].trade_id, fresh[-1].trade_id], None)
+            ids = [fresh[0].trade_id, fresh[-1].trade_id]
+            self.outlet.publish(channel, _trade_data(fresh), ids, None)
         self._pending.clear()
+
+
+def _trade_data(trades: list[Trade]) -> str:
+    return "[" + ",".join([trade.text for trade in trades]) + "]"

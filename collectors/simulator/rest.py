@@ -21,6 +21,7 @@ MAX_TRADES: Final = 1_000
 DEFAULT_TRADES: Final = 10
 MAX_FUNDING_ROWS: Final = 744
 HOUR_MS: Final = 3_600_000
+TRADES_HORIZON_MS: Final = 24 * HOUR_MS
 Params = dict[str, Any]
 
 
@@ -78,7 +79,7 @@ class MarketMethods:
             "get_time": lambda _: market.now_ms,
             "test": lambda _: {"version": VERSION},
             "hello": lambda _: {"version": VERSION},
-            "status": lambda _: {"locked": "false", "locked_indices": []},
+            "status": self.get_status,
             "get_currencies": self.get_currencies,
             "get_instruments": self.get_instruments,
             "get_instrument": self.get_instrument,
@@ -108,6 +109,12 @@ class MarketMethods:
         if found is None:
             raise invalid("instrument_name", "instrument not found")
         return found
+
+    def get_status(self, _: Params) -> object:
+        """Locked during settlement."""
+        locked = self.market.locked
+        indices = list(self.market.indices.all) if locked else []
+        return {"locked": "true" if locked else "false", "locked_indices": indices}
 
     def get_currencies(self, _: Params) -> object:
         """The coins of this market."""
@@ -145,7 +152,7 @@ class MarketMethods:
 
     def trades_by_instrument(self, params: Params) -> object:
         """Trades of one instrument, newest first unless a range is given."""
-        return _page(self._item(params).trades, params)
+        return _page(self._recent(self._item(params).trades), params)
 
     def trades_by_currency(self, params: Params) -> object:
         """Trades of a currency, and of one `kind` if wanted."""
@@ -158,7 +165,12 @@ class MarketMethods:
             names = self.market.instruments | self.market.expired
             chosen = {name for name, item in names.items() if item.spec.kind == kind}
             found = [t for t in found if t.instrument in chosen]
-        return _page(found, params)
+        return _page(self._recent(found), params)
+
+    def _recent(self, trades: Iterable[Trade]) -> list[Trade]:
+        """What the venue still tells: older trades are left out without an error."""
+        horizon = self.market.now_ms - TRADES_HORIZON_MS
+        return [trade for trade in trades if trade.timestamp > horizon]
 
     def get_chart(self, params: Params) -> object:
         """Candles; the newest 5,001 of the window."""

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-import time
+import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from aiohttp import WSMsgType, web
 
 from collectors.simulator import rpc
 from collectors.simulator.account import Account
+from collectors.simulator.control import Control
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
-from collectors.simulator.rpc import RpcError, invalid
+from collectors.simulator.orders import Order, read_order
+from collectors.simulator.outages import Outages, http_status
+from collectors.simulator.rpc import Clock, RpcError, invalid
+from collectors.simulator.script import Step, load_script, play
 from collectors.simulator.session import Hub, Session
 from collectors.simulator.settings import SimulatorSettings
 from lake.errors import InputError
@@ -29,26 +34,9 @@ SOCKET_METHODS: Final = (
     "set_heartbeat",
     "disable_heartbeat",
 )
-GARBAGE: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERP'
+RATE_LIMIT_CLOSE: Final = 1008  # policy violation (RFC 6455 §7.4.1)
 _ENTITY_LIMIT: Final = 16 << 20
-
-
-class Order(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /control` takes.
-
-    `drop_all` cuts every connection; `garbage` sends `text` to everybody; `silence` discards every frame
-    until `speak`; `gap` swallows the next `count` changes of one book while its chain goes on; `state` moves
-    an instrument to another state, `expire` ends its life, `list` adds a new one by name; `flush_account`
-    makes the account complete up to now; `stats` only reports.
-    """
-
-    action: Literal[
-        "drop_all", "garbage", "silence", "speak", "gap", "state", "expire", "list", "flush_account", "stats"
-    ]
-    instrument: str = ""
-    count: int = 1
-    state: str = ""
-    text: str = GARBAGE
+_HALF_OPEN_POLL_S: Final = 0.02
 
 
 class Simulator:
@@ -64,10 +52,28 @@ class Simulator:
         self.feed: GeneratedFeed | ReplayFeed = (
             ReplayFeed(settings, self.hub) if settings.replay else GeneratedFeed(settings, self.hub)
         )
+        self.script: tuple[Step, ...] = ()
+        if settings.script:
+            self.script = load_script(settings.script, self.feed.instruments())
         self.finished = asyncio.Event()
         self.port = settings.port
+        self.clock = Clock()
+        self.outages = Outages()
+        self.max_channels_per_call = settings.max_channels_per_call
+        self._control = Control(
+            self.hub,
+            self.feed,
+            self.outages,
+            self.clock,
+            restart=self._restart,
+            limit_channels=self._limit_channels,
+        )
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._askers: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()  # REST connections
         self._task: asyncio.Task[None] | None = None
+        self._script_task: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
 
     @property
     def ws_url(self) -> str:
@@ -83,18 +89,23 @@ class Simulator:
         app = web.Application(client_max_size=_ENTITY_LIMIT)
         app.router.add_get("/ws/api/v2", self._socket)
         app.router.add_get("/api/v2/public/{method}", self._get)
-        app.router.add_post("/control", self._control)
+        app.router.add_post("/control", self._ordered)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, self.settings.port)
         try:
-            await site.start()
+            await self._open(self._runner)
         except OSError as error:
             await self._runner.cleanup()
             raise InputError(f"port {self.settings.port} cannot be opened ({error.strerror})") from None
         self.port = self._runner.addresses[0][1]
         self._task = asyncio.create_task(self._feed())
+        if self.script:
+            self._script_task = asyncio.create_task(self._play())
         return self
+
+    async def _open(self, runner: web.AppRunner) -> None:
+        self._site = web.TCPSite(runner, HOST, self.port)
+        await self._site.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -102,9 +113,17 @@ class Simulator:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        for task in (self._script_task, self._reopening):
+            if task is not None:
+                task.cancel()
+        self.outages.close()
+        self.hub.release()
         self.hub.flush()
         for session in list(self.hub.sessions.values()):
+            if session.half_open:
+                session.transport.abort()  # it would not answer the close frame either
             await session.socket.close()
+            self.hub.leave(session)
         if self._runner is not None:
             await self._runner.cleanup()
         if self.account is not None:
@@ -116,21 +135,30 @@ class Simulator:
         await self.feed.run()
         self.finished.set()
 
+    async def _play(self) -> None:
+        await self.hub.began.wait()
+        await play(self.script, self.do)
+
     async def wait(self) -> None:
-        """Serve until the feed fails; its end alone is no reason to stop."""
-        if self._task is not None:
-            await self._task
+        """Serve until feed or script fail; their end alone is no reason to stop."""
+        await asyncio.gather(*(task for task in (self._task, self._script_task) if task is not None))
         await asyncio.Event().wait()
 
     # -- HTTP ------------------------------------------------------------------------------------
 
     async def _get(self, request: web.Request) -> web.Response:
-        arrived = time.time_ns()
+        arrived = self.clock.now_ns()
         method = request.match_info["method"]
+        if request.transport is not None:
+            self._askers.add(request.transport)
         try:
-            body, status = rpc.reply(arrived, self._ask(method, dict(request.query))), 200
+            self.outages.check(method)
+            body, status = rpc.reply(self.clock, arrived, self._ask(method, dict(request.query))), 200
         except RpcError as error:
-            body, status = rpc.refusal(arrived, error), 400
+            body, status = rpc.refusal(self.clock, arrived, error), http_status(error)
+        refused = self.outages.connection_status()
+        if refused is not None and status == 200:
+            return web.Response(status=refused)
         return web.Response(body=body, status=status, content_type="application/json")
 
     def _ask(self, method: str, params: dict[str, Any]) -> object:
@@ -140,8 +168,15 @@ class Simulator:
 
     # -- WebSocket -------------------------------------------------------------------------------
 
-    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(compress=False)
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        refused = self.outages.connection_status()
+        if refused is not None:
+            error = RpcError(rpc.MAINTENANCE, "system_maintenance")
+            body = rpc.refusal(self.clock, self.clock.now_ns(), error)
+            there = self.outages.active("maintenance")
+            return web.Response(status=refused, body=body if there else None)
+        # A half-open session must not even answer pings and close frames, so nothing is automatic.
+        socket = web.WebSocketResponse(compress=False, autoping=False, autoclose=False)
         await socket.prepare(request)
         transport = request.transport
         if not isinstance(transport, asyncio.Transport):
@@ -149,20 +184,29 @@ class Simulator:
         session = self.hub.join(socket, transport)
         try:
             async for message in socket:
+                if session.half_open or session.number not in self.hub.sessions:
+                    continue
                 if message.type is WSMsgType.TEXT:
-                    self._answer(session, message.data)
+                    await self._answer(session, message.data)
+                elif message.type is WSMsgType.PING:
+                    with contextlib.suppress(ConnectionError):  # gone before it heard the answer
+                        await socket.pong(message.data)
+            while session.half_open and not transport.is_closing():
+                await asyncio.sleep(_HALF_OPEN_POLL_S)
         finally:
             self.hub.leave(session)
         return socket
 
-    def _answer(self, session: Session, raw: str) -> None:
-        arrived = time.time_ns()
+    async def _answer(self, session: Session, raw: str) -> None:
+        arrived = self.clock.now_ns()
         try:
             request = msgspec.json.decode(raw)
         except msgspec.DecodeError:
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-            self.hub.send(session, rpc.refusal(arrived, RpcError(rpc.INVALID_REQUEST, "Invalid Request")))
+            self.hub.send(
+                session, rpc.refusal(self.clock, arrived, RpcError(rpc.INVALID_REQUEST, "Invalid Request"))
+            )
             return
         identity = (request["id"],) if "id" in request else ()
         params = request.get("params") or {}
@@ -172,9 +216,11 @@ class Simulator:
         except RpcError as error:
             if error.code == rpc.INVALID_REQUEST:
                 identity = ()
-            self.hub.send(session, rpc.refusal(arrived, error, *identity))
+            self.hub.send(session, rpc.refusal(self.clock, arrived, error, *identity))
+            if error.code == rpc.TOO_MANY_REQUESTS:
+                await self.hub.drop(session, RATE_LIMIT_CLOSE, error.message)
             return
-        self.hub.send(session, rpc.reply(arrived, result, *identity))
+        self.hub.send(session, rpc.reply(self.clock, arrived, result, *identity))
         for channel in fresh:
             self.feed.greet(session, channel)
         session.flush()
@@ -182,6 +228,7 @@ class Simulator:
     def _call(self, session: Session, method: str, params: dict[str, Any], fresh: list[str]) -> object:
         """The result of a call over the socket; channels new to the session are added to `fresh`."""
         family, _, name = method.partition("/")
+        self.outages.check(name)
         if method == "public/subscribe":
             return self._subscribe(session, params, fresh)
         if method == "public/unsubscribe":
@@ -219,7 +266,7 @@ class Simulator:
     def _subscribe(self, session: Session, params: dict[str, Any], fresh: list[str]) -> list[str]:
         """Unknown channels are dropped without a word; one raw channel without login fails the whole call."""
         channels = self._channels(params)
-        if len(channels) > self.settings.max_channels_per_call:
+        if len(channels) > self.max_channels_per_call:
             raise RpcError(rpc.INVALID_REQUEST, "request entity too large")
         known = self.feed.channels
         if (
@@ -228,49 +275,51 @@ class Simulator:
         ):
             raise RpcError(rpc.RAW_NEEDS_LOGIN, "raw_subscriptions_not_available_for_unauthorized")
         accepted = [c for c in channels if c in known or self.settings.replay_everything]
+        accepted = self.outages.acknowledged(accepted)
         fresh += [c for c in accepted if self.hub.subscribe(session, c)]
         return sorted(accepted, reverse=True)
 
     # -- control ---------------------------------------------------------------------------------
 
-    async def _control(self, request: web.Request) -> web.Response:
+    async def _ordered(self, request: web.Request) -> web.Response:
         try:
-            result = self.control(msgspec.json.decode(await request.read(), type=Order))
+            result = await self.do(read_order(msgspec.json.decode(await request.read())))
         except (msgspec.DecodeError, InputError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response(result)
 
-    def control(self, order: Order) -> dict[str, Any]:
-        """Do one scripted fault, or only report.
+    async def do(self, order: Order) -> dict[str, Any]:
+        """Carry out an order; what it asked for beside the statistics.
 
         Raises:
-            InputError: no such instrument, or not in a replay.
+            InputError: no such instrument or session, or not in a replay.
         """
-        hub = self.hub
-        match order.action:
-            case "drop_all":
-                hub.drop_all()
-            case "garbage":
-                hub.publish_bytes(tuple(hub.sessions.values()), None, order.text.encode(), None, None)
-                hub.flush()
-            case "silence" | "speak":
-                hub.silent = order.action == "silence"
-            case "gap":
-                self.feed.gap(order.instrument, order.count)
-            case "state":
-                self.feed.set_state(order.instrument, order.state)
-            case "expire":
-                self.feed.expire(order.instrument)
-            case "list":
-                self.feed.list_instrument(order.instrument)
-            case "flush_account" if self.account is not None:
-                self.account.flush()
-        return self.stats()
+        return {**self.stats(), **await self._control.do(order)}
+
+    def _limit_channels(self, count: int) -> None:
+        self.max_channels_per_call = count
+
+    async def _restart(self, seconds: float) -> None:
+        """Close the port, cut everybody off, and open the same port again later."""
+        if self._reopening is not None and not self._reopening.done():
+            raise InputError("the port is closed already; it opens again by itself")
+        if self._site is not None and self._runner is not None:
+            await self._site.stop()
+            for session in self.hub.chosen(None):
+                await self.hub.drop(session)
+            for transport in self._askers:
+                transport.close()
+            self._reopening = asyncio.create_task(self._reopen(seconds, self._runner))
+
+    async def _reopen(self, seconds: float, runner: web.AppRunner) -> None:
+        await asyncio.sleep(seconds)
+        await self._open(runner)
 
     def stats(self) -> dict[str, Any]:
         """What the simulator has done so far."""
         return {
             "sent": self.hub.sent,
+            "withheld": self.hub.withheld,
             "sessions": len(self.hub.sessions),
             "channels": len(self.hub.listened),
             "finished": self.finished.is_set(),

@@ -47,6 +47,8 @@ class SimulatorSettings:
     """How long after the last subscribe call the replay waits for channels nobody subscribed to yet."""
     account: Path | None = None
     """File that receives one JSON line per frame sent."""
+    script: Path | None = None
+    """Orders with their times, counted from the first subscription; TOML, or JSON lines (`.jsonl`)."""
     max_channels_per_call: int = MAX_CHANNELS_PER_CALL
     """A longer list in one subscribe call is refused with -32600."""
     heartbeat_second_s: float = 1.0

@@ -23,7 +23,12 @@ def publish_slow(market: Market) -> None:
             publish(channel, _mark_rows(market, index), now, None)
     if "platform_state" in listened:
         names = list(market.indices.all)
-        publish("platform_state", frames.platform_state(names[now // 1000 % len(names)]), now, None)
+        publish(
+            "platform_state",
+            frames.platform_state(names[now // 1000 % len(names)], locked=market.locked),
+            now,
+            None,
+        )
 
 
 def _index_data(channel: str, index: Index, now_ms: int) -> str:
@@ -48,7 +53,7 @@ def first_frame(market: Market, channel: str) -> tuple[str, object] | None:
     if family.startswith("deribit_"):
         return _index_data(channel, market.indices.all[parts[1]], now), now
     if family == "platform_state":
-        return frames.platform_state(next(iter(market.indices.all))), now
+        return frames.platform_state(next(iter(market.indices.all)), locked=market.locked), now
     item = market.instruments.get(parts[1])
     if item is None:
         return None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.deribit.selection import Listing, decode_listings, select, shard, trade_channels
+from collectors.deribit.selection import Listing, choose, deal, decode_listings, trade_channels
 from collectors.recorder import Recorder
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError, VenueRefusedError, VenueUnavailableError
@@ -49,7 +49,7 @@ def test_a_recording_lists_subscribes_records_and_sums_up() -> None:
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
             chosen = settings(
-                venue.ws_url, venue.rest_url, currencies=("BTC",), kinds=(), channels_per_connection=3
+                venue.ws_url, venue.rest_url, currencies=("BTC",), kinds=(), channels_per_connection=4
             )
             recorder = Recorder(chosen, sink, name="test")
             running = asyncio.create_task(recorder.run())
@@ -58,22 +58,22 @@ def test_a_recording_lists_subscribes_records_and_sums_up() -> None:
             for peer in peers:
                 for channel in peer.channels:
                     await peer.push(tick(1, channel))
-            await sink.until(lambda: len(sink.data) == 9)
+            await sink.until(lambda: len(sink.data) == 11)
             recorder.stop()
             summary = await running
 
             names = [r["instrument_name"] for r in ROWS if r["is_active"]]
             expected = {f"{kind}.{name}.100ms" for name in names for kind in ("ticker", "book")}
-            expected.add("trades.any.BTC.100ms")
+            expected |= {"trades.any.BTC.100ms", "instrument.creation.any.BTC", "instrument.state.any.BTC"}
             assert {channel for peer in peers for channel in peer.channels} == expected
-            assert (summary.channels_asked, summary.channels_acknowledged) == (9, 9)
+            assert (summary.channels_asked, summary.channels_acknowledged) == (11, 11)
             assert (summary.instruments, summary.connections, summary.reconnects, summary.gaps) == (
                 4,
                 3,
                 0,
                 0,
             )
-            assert summary.frames == len(sink.frames) == 9 + 3 * 2
+            assert summary.frames == len(sink.frames) == 11 + 3 * 2
             assert summary.frame_bytes == sum(map(len, sink.frames))
             assert {record[1] for record in sink.records} == {0, 1, 2, 3}
             [response] = [decode_response(r[0]) for r in sink.records if r[2] == RecordKind.RESPONSE]
@@ -92,7 +92,7 @@ def test_only_the_connection_that_was_lost_has_a_gap() -> None:
         async with serving() as venue:
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=5), sink)
+            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=7), sink)
             running = asyncio.create_task(recorder.run())
             peers = [await venue.peer(), await venue.peer()]
             await sink.until(lambda: len(sink.events(Subscribed)) == 2)
@@ -154,7 +154,7 @@ def test_one_refused_session_ends_the_others_and_the_error_comes_out_with_everyt
             venue.answer = refuse_book
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=5), sink)
+            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=7), sink)
             with pytest.raises(VenueRefusedError, match="100ms"):
                 await recorder.run()
             assert [event.clean for event in sink.events(SessionStopped)] == [False]
@@ -190,15 +190,18 @@ def listings() -> list[Listing]:
 
 
 def test_selection_takes_perpetuals_first_then_the_nearest_expiries() -> None:
-    def names(**changes: Any) -> list[str]:
-        return [listing.instrument_name for listing in select(listings(), CollectorSettings(**changes))]
+    def names(open_interest: dict[str, float] | None = None, **changes: Any) -> list[str]:
+        chosen = choose(listings(), CollectorSettings(**changes), open_interest or {})
+        return [listing.instrument_name for listing in chosen]
 
     assert names() == ["BTC-PERPETUAL", "BTC-1JAN27-90000-C", "BTC-1JAN27-90000-P", "BTC-2JAN27-90000-C"]
     assert names(instruments_max=2) == ["BTC-PERPETUAL", "BTC-1JAN27-90000-C"]
     assert names(kinds=("future",)) == ["BTC-PERPETUAL"]
     assert names(name_pattern=r"BTC-.*-C") == ["BTC-1JAN27-90000-C", "BTC-2JAN27-90000-C"]
-    with pytest.raises(SettingsError, match="name_pattern"):
-        names(name_pattern="ETH.*")
+    assert names(name_pattern="ETH.*") == []
+    ranks = {"BTC-2JAN27-90000-C": 9.0, "BTC-1JAN27-90000-P": 8.0}
+    assert names(ranks, top_by_open_interest=2) == ["BTC-1JAN27-90000-P", "BTC-2JAN27-90000-C"]
+    assert names(top_by_open_interest=1) == ["BTC-PERPETUAL"]
 
 
 def test_trades_come_by_kind_and_currency() -> None:
@@ -216,16 +219,12 @@ def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_co
     chosen = CollectorSettings(channels_per_connection=per_connection)
     if 2 * count + 1 > 30 * per_connection:
         with pytest.raises(SettingsError, match="connections"):
-            shard(names, ["trades.any.any.100ms"], chosen)
+            deal(names, ["trades.any.any.100ms"], chosen)
         return
-    shards = shard(names, ["trades.any.any.100ms"], chosen)
-    dealt = [channel for channels in shards for channel in channels]
-    assert len(dealt) == len(set(dealt)) == 2 * count + 1
-    sizes = [len(channels) for channels in shards]
-    assert max(sizes) - min(sizes) <= 3
-    for name in names:
-        assert sum(f"ticker.{name}.100ms" in channels for channels in shards) == 1
-        assert any({f"ticker.{name}.100ms", f"book.{name}.100ms"} <= set(channels) for channels in shards)
+    hands = deal(names, ["trades.any.any.100ms"], chosen)
+    assert sorted(name for hand in hands for name in hand) == sorted(names)
+    sizes = [2 * len(hand) + (number == 0) for number, hand in enumerate(hands)]
+    assert max(sizes) - min(sizes) <= 2
 
 
 @pytest.mark.parametrize(
@@ -239,6 +238,10 @@ def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_co
         ({"name_pattern": "("}, "name_pattern"),
         ({"instruments_max": 0}, "instruments_max"),
         ({"reply_timeout_s": 0}, "reply_timeout_s"),
+        ({"relist_seconds": 0}, "relist_seconds"),
+        ({"top_by_open_interest": 0}, "top_by_open_interest"),
+        ({"shard": "4/3"}, "shard"),
+        ({"shard": "one"}, "1/3"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(changes: dict[str, Any], says: str) -> None:

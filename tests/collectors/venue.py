@@ -67,11 +67,14 @@ async def answer_all(peer: Peer, call: Call) -> None:
     """The well-behaved venue."""
     results: dict[str, Any] = {
         "public/subscribe": lambda: call["params"]["channels"][::-1],
+        "public/unsubscribe": lambda: call["params"]["channels"],
         "public/set_heartbeat": lambda: "ok",
         "public/test": lambda: {"version": "1.2.26"},
     }
     if call["method"] == "public/subscribe":
         peer.channels += call["params"]["channels"]
+    if call["method"] == "public/unsubscribe":
+        peer.channels = [c for c in peer.channels if c not in call["params"]["channels"]]
     await peer.reply(call, results[call["method"]]())
 
 

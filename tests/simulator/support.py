@@ -38,9 +38,13 @@ class Tape:
 
     listened: Collection[str] = field(default_factory=Everything)
     rows: list[tuple[str, str, object, int | None]] = field(default_factory=list)
+    withheld: list[tuple[str, str, object, int | None]] = field(default_factory=list)
 
     def publish(self, channel: str, data: str, seq: object, prev: int | None) -> None:
         self.rows.append((channel, data, seq, prev))
+
+    def withhold(self, channel: str, data: str, seq: object, prev: int | None) -> None:
+        self.withheld.append((channel, data, seq, prev))
 
     def data(self, kind: str) -> list[tuple[str, Any]]:
         """(channel, decoded data) of the channels that begin with `kind`."""

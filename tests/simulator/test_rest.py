@@ -153,6 +153,50 @@ def test_trades_page_by_count_time_and_sequence() -> None:
     run(scenario())
 
 
+def test_trades_of_a_range_of_sequence_numbers() -> None:
+    async def scenario() -> None:
+        async with rest() as (simulator, get):
+            assert isinstance(simulator.feed, GeneratedFeed)
+            market = simulator.feed.market
+            held = [trade.seq for trade in market.instruments["BTC-PERPETUAL"].trades]
+
+            async def page(**params: str | int) -> tuple[list[int], bool]:
+                result = await get("get_last_trades_by_instrument", instrument_name="BTC-PERPETUAL", **params)
+                return [trade["trade_seq"] for trade in result["trades"]], result["has_more"]
+
+            first, last = held[5], held[19]
+            assert await page(start_seq=first, end_seq=last, count=15) == (held[5:20], False), (
+                "has_more speaks of the range alone: older and newer trades do not count"
+            )
+            assert await page(start_seq=first, end_seq=last) == (held[5:15], True), "ten without a count"
+            assert await page(start_seq=first, end_seq=last, sorting="desc", count=3) == (
+                held[19:16:-1],
+                True,
+            )
+            assert await page(start_seq=held[-3], count=1000) == (held[-3:], False)
+            assert await page(end_seq=held[2], count=1000) == (held[2::-1], False)
+            assert await page(start_seq=held[-1] + 1) == ([], False)
+            at = [trade.timestamp for trade in market.instruments["BTC-PERPETUAL"].trades]
+            ranged = await page(start_timestamp=at[3], end_timestamp=at[8], sorting="asc", count=100)
+            assert ranged == ([s for s, t in zip(held, at, strict=True) if at[3] <= t <= at[8]], False)
+            market.now_ms += 24 * 3_600_000
+            assert await page(start_seq=first, end_seq=last) == ([], False), "only a day is kept"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("count", [0, 1001, "many"])
+def test_a_count_out_of_bounds_is_refused(count: str | int) -> None:
+    async def scenario() -> None:
+        async with rest() as (_, get):
+            error = await get(
+                "get_last_trades_by_instrument", 400, instrument_name="BTC-PERPETUAL", count=count
+            )
+            assert (error["code"], error["data"]["param"]) == (-32602, "count")
+
+    run(scenario())
+
+
 def test_candles_are_capped_flat_and_coherent() -> None:
     async def scenario() -> None:
         async with rest() as (_, get):

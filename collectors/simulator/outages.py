@@ -1,0 +1,111 @@
+"""Faults that befall calls: refusals for a time, refusals of the next few, results that are not whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+
+from collectors.simulator import rpc
+from collectors.simulator.rpc import RpcError
+
+Outage = Literal["rate_limit", "settlement", "maintenance", "refuse"]
+ALWAYS_ANSWERED: Final = (
+    "test", "hello", "status", "get_time", "set_heartbeat", "disable_heartbeat", "unsubscribe", "unsubscribe_all",
+)  # fmt: skip
+HTTP_BAD_REQUEST: Final = 400
+HTTP_TOO_MANY_REQUESTS: Final = 429
+HTTP_UNAVAILABLE: Final = 503
+
+
+@dataclass
+class _Failure:
+    method: str
+    error: RpcError
+    left: int
+
+
+@dataclass
+class _Missing:
+    patterns: tuple[str, ...]
+    left: int
+
+
+class Outages:
+    """What is out of order."""
+
+    def __init__(self) -> None:
+        self.refuse_status = HTTP_UNAVAILABLE
+        self._ends: dict[Outage, asyncio.TimerHandle] = {}  # what lasts, and what ends it
+        self._failures: list[_Failure] = []
+        self._missing: list[_Missing] = []
+
+    def active(self, outage: Outage) -> bool:
+        """Whether it lasts still."""
+        return outage in self._ends
+
+    def begin(self, outage: Outage, seconds: float, at_end: Callable[[], None] | None = None) -> None:
+        """Let it last for a time from now, whatever was ordered before; `at_end` runs when it is over."""
+        if outage in self._ends:
+            self._ends[outage].cancel()
+
+        def over() -> None:
+            del self._ends[outage]
+            if at_end is not None:
+                at_end()
+
+        self._ends[outage] = asyncio.get_running_loop().call_later(seconds, over)
+
+    def close(self) -> None:
+        """End everything without a word."""
+        for end in self._ends.values():
+            end.cancel()
+
+    def fail(self, method: str, error: RpcError, calls: int) -> None:
+        """Refuse the next `calls` calls of methods like `method` (without `public/`)."""
+        self._failures.append(_Failure(method.removeprefix("public/"), error, calls))
+
+    def leave_out(self, patterns: tuple[str, ...], calls: int) -> None:
+        """Forget channels like these in the next `calls` subscribe calls that name some of them."""
+        self._missing.append(_Missing(patterns, calls))
+
+    def check(self, method: str) -> None:
+        """Raise what a call of `public/<method>` gets now instead of its result, if anything."""
+        if self.active("maintenance"):
+            raise RpcError(rpc.MAINTENANCE, "system_maintenance")
+        if self.active("rate_limit"):
+            raise RpcError(rpc.TOO_MANY_REQUESTS, "too_many_requests")
+        if self.active("settlement") and method not in ALWAYS_ANSWERED:
+            raise RpcError(rpc.SETTLEMENT, "settlement_in_progress")
+        for failure in self._failures:
+            if fnmatchcase(method, failure.method):
+                failure.left -= 1
+                if not failure.left:
+                    self._failures.remove(failure)
+                raise failure.error
+
+    def connection_status(self) -> int | None:
+        """The HTTP status that a new connection is refused with now, if it is."""
+        if self.active("maintenance"):
+            return HTTP_UNAVAILABLE
+        return self.refuse_status if self.active("refuse") else None
+
+    def acknowledged(self, channels: list[str]) -> list[str]:
+        """The channels of a subscribe call that are not forgotten."""
+        for missing in self._missing:
+            kept = [c for c in channels if not any(fnmatchcase(c, p) for p in missing.patterns)]
+            if len(kept) < len(channels):
+                missing.left -= 1
+                if not missing.left:
+                    self._missing.remove(missing)
+                return kept
+        return channels
+
+
+def http_status(error: RpcError) -> int:
+    """The HTTP status around an error."""
+    if error.code == rpc.TOO_MANY_REQUESTS:
+        return HTTP_TOO_MANY_REQUESTS
+    return HTTP_UNAVAILABLE if error.code == rpc.MAINTENANCE else HTTP_BAD_REQUEST
