@@ -62,7 +62,9 @@ app = typer.Typer(
 
 def sections() -> dict[str, type]:
     """Every section of the settings file, each declared by the room it belongs to."""
+    from collectors.ops.settings import HeartbeatSettings, MetricsSettings
     from collectors.settings import CollectorSettings
+    from lake.logs import LogSettings
     from lake.spool import SpoolSettings
     from pipeline.compact import CompactSettings
     from pipeline.ingest import IngestSettings
@@ -72,6 +74,9 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "log": LogSettings,
+        "heartbeat": HeartbeatSettings,
+        "metrics": MetricsSettings,
     }
 
 
@@ -207,17 +212,27 @@ def collect(
     Example: lake --root /volume1/lake collect --for 60s
     """
     from collectors.daemon import record
+    from collectors.ops.settings import OpsSettings
+    from lake.logs import logging_to
+    from quality.watching import live_line
 
     this: _Context = context.obj
     root = this.root(create=True)
     settings = this.settings("collect", {"ws_url": ws_url, "rest_url": rest_url})
-    with _ingester_beside(this, stream) if ingest_beside else contextlib.nullcontext():
+    folder = root.stream(stream)
+    with (
+        logging_to(root.logs, f"collect-{folder.name}", this.settings("log")),
+        live_line() as on_beat,
+        _ingester_beside(this, stream) if ingest_beside else contextlib.nullcontext(),
+    ):
         summary = record(
             root,
             settings,
             this.settings("spool"),
             stream=stream,
             seconds=seconds(run_for) if run_for else None,
+            ops=OpsSettings(this.settings("heartbeat"), this.settings("metrics")),
+            on_beat=on_beat,
         )
     show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
 
@@ -259,13 +274,16 @@ def ingest(
 
     Example: lake --root data ingest
     """
+    from lake.logs import logging_to
     from pipeline.ingest import follow as follow_spool
     from pipeline.ingest import ingest as ingest_once
 
     this: _Context = context.obj
     places = this.root(), this.settings("ingest"), this.settings("spool")
     if follow:
-        follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+        name = f"ingest-{stream[0]}" if stream and len(stream) == 1 else "ingest"
+        with logging_to(places[0].logs, name, this.settings("log")):
+            follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
         return
     report = ingest_once(*places, streams=stream)
     show(report.as_rows(), title="ingested", as_json=as_json)
@@ -342,15 +360,29 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def status(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """Say what the lake holds, how far behind ingest is, what is in quarantine, and how full the disk is.
+def status(
+    context: typer.Context,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show what changes by the second until interrupted.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say how collector and ingester are doing or how they ended, what the lake holds, and how full the disk is.
 
-    Example: lake --root data status
+    Example: lake --root data status --watch
     """
+    from quality.status import live
     from quality.status import status as lake_status
+    from quality.watching import watch_sections
 
     this: _Context = context.obj
-    report = lake_status(this.root())
+    root = this.root()
+    if watch:
+        if as_json or not sys.stdout.isatty():
+            raise InputError("--watch is for a terminal; for programs there is --json without it")
+        watch_sections(lambda: live(root))
+        return
+    report = lake_status(root)
     if as_json:
         typer.echo(json.dumps(report, default=str, indent=1))
         return

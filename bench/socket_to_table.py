@@ -71,23 +71,24 @@ def receive(root: Root, load: Load) -> Received:
         spool = SpoolWriter(root.stream(STREAM), settings)
         tape = Tape(spool)
         started = time.perf_counter()
-        asyncio.run(session(tape, url, load.frames))
+        recorded = asyncio.run(session(tape, url, load.frames))
         spool.flush()
         wall_s = time.perf_counter() - started
         stats = spool.stats
         spool.close()
-    return Received(tape.frames, tape.frame_bytes, clock.used, wall_s, stats)
+    return Received(recorded.frames, recorded.frame_bytes, clock.used, wall_s, stats)
 
 
-async def session(tape: Tape, url: str, frames: int) -> None:
-    """Run the collector's session at `url` until it has received `frames` notifications."""
+async def session(tape: Tape, url: str, frames: int) -> Session:
+    """Run the collector's session at `url` until it has received `frames` notifications; it has counted them."""
     recording = Session(1, ["ticker.all"], CollectorSettings(ws_url=url), tape, pace=TokenBucket(1.0, 1))
     running = asyncio.create_task(recording.run())
     control = 2  # replies to set_heartbeat and subscribe
-    while tape.frames < frames + control and not running.done():
+    while recording.frames < frames + control and not running.done():
         await asyncio.sleep(POLL_S)
     recording.stop()
     await running
+    return recording
 
 
 def measure(title: str, load: Load, must: float | None, aim: float | None) -> list[Figure]:

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Final
 
 from collectors.aftermath import unrecorded
+from collectors.ops.operations import OnBeat, Operations
+from collectors.ops.settings import OpsSettings
 from collectors.recorder import VENUE, Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import BusyError, InputError
@@ -28,13 +30,17 @@ def record(
     stream: str,
     seconds: float | None = None,
     on_durable: Callable[[int], None] | None = None,
+    ops: OpsSettings | None = None,
+    on_beat: OnBeat | None = None,
 ) -> RecordingSummary:
     """Record the venue into spool stream `stream` until SIGTERM or SIGINT, or for `seconds`.
 
     The interval since the stream's last life becomes a gap: "stopped" after a clean stop, else "crashed".
-    `on_durable` is told every new durable offset, in the spool's own thread.
+    `on_durable` is told every new durable offset, in the spool's own thread. `ops` says who else is told how
+    recording goes; `on_beat` gets every beat, in a thread of its own.
 
     Raises:
+        SettingsError: the metrics cannot be served where `ops` says.
         InputError: the stream's name does not begin with the venue's.
         BusyError: another process records this stream.
         VenueUnavailableError, VenueRefusedError: see `Recorder.run`.
@@ -45,16 +51,18 @@ def record(
     open_spool = partial(
         SpoolWriter, folder, spool_settings, on_durable=on_durable, quarantine=root.quarantine / "spool"
     )
-    with _when_free(open_spool) as spool:
+    with Operations(root, stream, ops, on_beat=on_beat) as operations, _when_free(open_spool) as spool:
         recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
-        return asyncio.run(_run(recorder, seconds))
+        operations.watch(recorder, spool)
+        return asyncio.run(_run(recorder, seconds, operations))
 
 
-async def _run(recorder: Recorder, seconds: float | None) -> RecordingSummary:
+async def _run(recorder: Recorder, seconds: float | None, operations: Operations) -> RecordingSummary:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, recorder.stop)
-    return await recorder.run(seconds)
+    async with operations.beating():
+        return await recorder.run(seconds)
 
 
 def _when_free(open_spool: Callable[[], SpoolWriter]) -> SpoolWriter:

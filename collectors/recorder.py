@@ -77,6 +77,11 @@ class Recorder:
         """The connections so far."""
         return self._fleet.sessions
 
+    @property
+    def tape(self) -> Tape:
+        """Stamps and counts what goes into the sink."""
+        return self._tape
+
     def stop(self) -> None:
         """Ask `run` to close the connections, flush and return. For signal handlers."""
         self._stopping.set()
@@ -126,8 +131,8 @@ class Recorder:
             seconds=time.monotonic() - self._began_s,
             instruments=len(self._upkeep.universe.recorded),
             connections=len(sessions),
-            frames=self._tape.frames,
-            frame_bytes=self._tape.frame_bytes,
+            frames=sum(session.frames for session in sessions),
+            frame_bytes=sum(session.frame_bytes for session in sessions),
             channels_asked=sum(len(session.channels) for session in sessions),
             channels_acknowledged=sum(session.acknowledged for session in sessions),
             channels_missing=tuple(channel for session in sessions for channel in session.missing),

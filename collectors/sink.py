@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from lake.events import Event, Response, encode_event, encode_response
+from lake.events import Event, Gap, Response, encode_event, encode_response
 from lake.spool import RecordKind
 
 COLLECTOR_ITSELF: Final = 0
@@ -33,7 +34,7 @@ class Sink(Protocol):
 
 
 class Tape:
-    """A sink with a clock: stamps each record with a strictly increasing receive time and counts it.
+    """A sink with a clock: stamps each record with a strictly increasing receive time, and counts gaps.
 
     One tape is shared by all sessions of a collector, so that the times in events (where a gap begins and
     ends) are the very times stored with the frames. When the machine's clock is set back, stamps go on by
@@ -46,8 +47,8 @@ class Tape:
         self._last_ns = 0
         self.observer: Callable[[int, int, bytes], None] | None = None
         """Told receive time, connection and bytes of every frame when it has been recorded; must be quick."""
-        self.frames = 0
-        self.frame_bytes = 0
+        self.gaps: Counter[str] = Counter()
+        self.gaps_healed: Counter[str] = Counter()
 
     def now_ns(self) -> int:
         """The next stamp, in ns since the epoch, UTC; later than every one before."""
@@ -62,14 +63,14 @@ class Tape:
         if recv_ns is None:
             recv_ns = self.now_ns()
         self._append(payload, connection=connection, kind=_FRAME, recv_ns=recv_ns)
-        self.frames += 1
-        self.frame_bytes += len(payload)
         if self.observer is not None:
             self.observer(recv_ns, connection, payload)
         return recv_ns
 
     def event(self, event: Event, connection: int = COLLECTOR_ITSELF, recv_ns: int | None = None) -> None:
-        """Record an event of our own, now or with the stamp drawn for it."""
+        """Record an event of our own, now or with the stamp drawn for it; gaps are counted by cause."""
+        if isinstance(event, Gap):
+            (self.gaps_healed if event.healed else self.gaps)[event.cause] += 1
         payload = encode_event(event)
         stamp = self.now_ns() if recv_ns is None else recv_ns
         self._append(payload, connection=connection, kind=RecordKind.EVENT, recv_ns=stamp)

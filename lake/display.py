@@ -7,7 +7,10 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 TALL_COLUMNS: Final = 8
 PIPE_WIDTH: Final = 160
@@ -25,8 +28,15 @@ def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = 
         )
         sys.stdout.write("\n")
         return
-    from rich import box
     from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console.print(as_table(rows, title) if rows else f"{title}: nothing" if title else "nothing")
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """The table that `show` prints."""
+    from rich import box
     from rich.table import Table
 
     if len(rows) == 1 and len(rows[0]) > TALL_COLUMNS:
@@ -39,8 +49,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = 
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    console.print(table if rows else f"{title}: nothing" if title else "nothing")
+    return table
 
 
 def plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ ROOT/
   quarantine/               bytes that could not be understood, each with its reason
   locks/                    advisory locks
   logs/                     what the daemon has to say
+  run/                      how the daemon's processes are doing right now (see lake.beats)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lake.errors import RootError
 LAYOUT_VERSION: Final = 1
 MARKER: Final = "lake.json"
 FORMAT: Final = "ticklake"
-FOLDERS: Final = ("spool", "tables", "quarantine", "locks", "logs")
+FOLDERS: Final = ("spool", "tables", "quarantine", "locks", "logs", "run")
 STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -52,6 +53,11 @@ class Root:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def run(self) -> Path:
+        """May be missing in a lake made by an earlier version; whoever writes there makes it."""
+        return self.path / "run"
 
     def table(self, name: str) -> Path:
         """Folder of the Delta table `name`, which must be a name of the schema contract."""

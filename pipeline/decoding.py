@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,6 +55,9 @@ class Chunk:
     rejected: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
+    class_frames: Counter[str] = field(default_factory=Counter)
+    """Frames by the table they gave rows to, which is their class of channel; `other` for the rest."""
+    class_bytes: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Chunk) -> None:
         """Take over the counts, times and rejected records of a later chunk; its rows go elsewhere."""
@@ -63,6 +66,8 @@ class Chunk:
         self.rejected += other.rejected
         self.counts.update(other.counts)
         self.unknown_fields.update(other.unknown_fields)
+        self.class_frames.update(other.class_frames)
+        self.class_bytes.update(other.class_bytes)
 
 
 def chunks(items: Iterable[Batch | Damage], venue: str, stream: str) -> Iterator[Chunk]:
@@ -135,7 +140,9 @@ class _Run:
         self.chunk.counts["frames"] += len(at)
         if not len(at):
             return
-        decoded = decode([self.payloads[i] for i in at], self.recv_ns[at], self.connection[at])
+        payloads = [self.payloads[i] for i in at]
+        decoded = decode(payloads, self.recv_ns[at], self.connection[at])
+        self._count_classes(payloads, decoded.tables)
         self.chunk.counts["control"] += decoded.control
         self.chunk.unknown_fields += decoded.unknown_fields
         refused = {int(at[reject.record]): reject.reason for reject in decoded.rejects}
@@ -149,6 +156,17 @@ class _Run:
         for name, columns in decoded.tables.items():
             refused.update(self._fit(name, columns, at))
         self._reject(refused)
+
+    def _count_classes(self, payloads: list[bytes], tables: Mapping[str, pa.Table]) -> None:
+        sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
+        others = np.ones(len(payloads), bool)
+        for name, columns in tables.items():
+            records = np.unique(columns["record"].to_numpy())
+            others[records] = False
+            self.chunk.class_frames[name] += len(records)
+            self.chunk.class_bytes[name] += int(sizes[records].sum())
+        self.chunk.class_frames["other"] += int(others.sum())
+        self.chunk.class_bytes["other"] += int(sizes[others].sum())
 
     def events(self, at: np.ndarray) -> None:
         """Our own events: gaps become rows, the rest is evidence that stays in the spool and is counted."""

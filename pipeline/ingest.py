@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,7 @@ from lake.spool import (
 )
 from lake.spool.writer import LOCK_FILE
 from pipeline.decoding import OFFSET, Chunk, as_utc, chunks, empty_rows, lost_chunk
+from pipeline.progress import Progress
 from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
@@ -109,11 +111,13 @@ def ingest(
     *,
     streams: Sequence[str] | None = None,
     on_commit: Callable[[IngestReport], None] | None = None,
+    progress: Progress | None = None,
 ) -> IngestReport:
     """Append every sealed segment of the spool to the tables, each record once.
 
     A stream that another process is ingesting right now is left to it and named in the report. The torn
-    tail of a stream whose writer is gone is healed first, so that its last records come along.
+    tail of a stream whose writer is gone is healed first, so that its last records come along. `progress`
+    tells others of it.
 
     Raises:
         DiskFullError: no space is left; what was committed stays, the rest waits in the spool.
@@ -127,8 +131,11 @@ def ingest(
             with (
                 disk_full_told(f"ingesting stream {name}"),
                 exclusive(root.locks / f"ingest-{name}.lock", f"ingesting stream {name}"),
+                progress.round(name) if progress else nullcontext(),
             ):
-                _ingest_stream(root, name, settings, spool_settings or SpoolSettings(), report, on_commit)
+                _ingest_stream(
+                    root, name, settings, spool_settings or SpoolSettings(), report, on_commit, progress
+                )
         except BusyError:
             report.busy_streams.append(name)
     return report
@@ -141,6 +148,7 @@ def _ingest_stream(
     spool_settings: SpoolSettings,
     report: IngestReport,
     on_commit: Callable[[IngestReport], None] | None,
+    progress: Progress | None,
 ) -> None:
     folder = root.stream(name)
     _heal_abandoned_tail(root, folder)
@@ -148,9 +156,11 @@ def _ingest_stream(
     for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
         target = _Target(root, stream)
         for group in _groups(list(segments), target.committed, settings.records_per_commit):
-            _ingest_group(root, group, target, report)
+            total, decoded_ns = _ingest_group(root, group, target, report)
             reach("ingest:after_group")
             report.segments += len(group)
+            if progress:
+                progress.committed(name, total, decoded_ns)
             if on_commit:
                 on_commit(report)
         drop_segments(
@@ -230,7 +240,10 @@ class _Target:
         self._committed[name] = end_offset
 
 
-def _ingest_group(root: Root, group: Sequence[SegmentInfo], target: _Target, report: IngestReport) -> None:
+def _ingest_group(
+    root: Root, group: Sequence[SegmentInfo], target: _Target, report: IngestReport
+) -> tuple[Chunk, int]:
+    """Bring one group into all tables; what it held, and when (ns since the epoch) it had been decoded."""
     start, end = target.committed, group[-1].end_offset
     total = Chunk(start, end, 0, 0)
     rows: dict[str, list[pa.Table]] = {name: [] for name in COMMIT_ORDER}
@@ -238,6 +251,7 @@ def _ingest_group(root: Root, group: Sequence[SegmentInfo], target: _Target, rep
         total.add(chunk)
         for name, table in chunk.rows.items():
             rows[name].append(table)
+    decoded_ns = time.time_ns()
     _quarantine(root, target.stream, total)
     reach("ingest:after_decode")
     for name in COMMIT_ORDER:
@@ -253,6 +267,7 @@ def _ingest_group(root: Root, group: Sequence[SegmentInfo], target: _Target, rep
     target.append("coverage", target.missing("coverage", _coverage_row(total, target)), end)
     report.counts += total.counts
     report.unknown_fields += total.unknown_fields
+    return total, decoded_ns
 
 
 def _decoded(group: Sequence[SegmentInfo], start: int, target: _Target) -> Iterator[Chunk]:
@@ -341,7 +356,7 @@ def follow(
 
     `leash` is a file descriptor whose end stops it too: that of a pipe which the parent process holds, so that
     even a parent that is killed leaves nobody behind. A round that fails is told in the log and tried again in
-    the next: the spool keeps what is not ingested.
+    the next: the spool keeps what is not ingested. Every round is told by a beat, which `lake status` shows.
     """
     settings = settings or IngestSettings()
     stop = threading.Event()
@@ -349,11 +364,30 @@ def follow(
         signal.signal(number, lambda *_: stop.set())
     if leash is not None:
         threading.Thread(target=_wait_for_end, args=(leash, stop), name="leash", daemon=True).start()
+    progress = Progress(root)
+    try:
+        total = _rounds(root, settings, spool_settings, streams, stop, progress)
+    except BaseException as error:
+        progress.close(error)
+        raise
+    progress.close()
+    return total
+
+
+def _rounds(
+    root: Root,
+    settings: IngestSettings,
+    spool_settings: SpoolSettings | None,
+    streams: Sequence[str] | None,
+    stop: threading.Event,
+    progress: Progress,
+) -> IngestReport:
+    """Round after round until `stop`, and the last one; the sums."""
     total = IngestReport()
     while True:
         last = stop.wait(settings.follow_seconds)
         try:
-            total.add(ingest(root, settings, spool_settings, streams=streams))
+            total.add(ingest(root, settings, spool_settings, streams=streams, progress=progress))
         except (TransientError, CommitError) as error:
             if last:
                 raise

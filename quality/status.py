@@ -11,6 +11,7 @@ from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
 from lake.views import connect
 from quality.gaps import gaps_by_cause
+from quality.liveness import collectors, ingesters
 
 SPAN_COLUMNS: Final = {
     "gaps": ("start_ts", "end_ts"),
@@ -20,11 +21,16 @@ SPAN_COLUMNS: Final = {
 
 
 def status(root: Root) -> dict[str, list[dict[str, Any]]]:
-    """Sections of rows for display: tables, streams, recorded gaps by cause, disk."""
+    """Sections of rows for display: what `live` has, then tables and recorded gaps by cause."""
+    return {**live(root), "tables": [_table(root, name) for name in TABLES], "gaps": gaps_by_cause(root)}
+
+
+def live(root: Root) -> dict[str, list[dict[str, Any]]]:
+    """The sections that change by the second and cost little to look at: processes, streams, disk."""
     return {
-        "tables": [_table(root, name) for name in TABLES],
+        "collectors": collectors(root),
+        "ingesters": ingesters(root),
         "streams": [_stream(root, name) for name in root.streams()],
-        "gaps": gaps_by_cause(root),
         "disk": [_disk(root)],
     }
 

@@ -117,7 +117,7 @@ def test_sql_cannot_write_or_look_elsewhere(lake: Root, statement: str) -> None:
 
 def test_status_and_verify_speak_json(lake: Root) -> None:
     status = json.loads(run(lake, "status", "--json").stdout)
-    assert {"tables", "streams", "gaps", "disk"} == set(status)
+    assert {"collectors", "ingesters", "tables", "streams", "gaps", "disk"} == set(status)
     assert [row["waiting"] for row in status["streams"]] == [0]
     verified = run(lake, "verify", "--json")
     assert verified.exit_code == 0, verified.output
@@ -162,3 +162,43 @@ def test_stream_of_no_venue_is_refused_before_anything_is_recorded(tmp_path: Pat
     result = run(tmp_path / "lake", "collect", "--no-ingest", "--stream", "main", "--for", "1s")
     assert result.exit_code == 2
     assert "begin the name with the venue" in result.output
+
+
+def test_status_tells_of_processes_that_ran_before_and_watching_needs_a_terminal(
+    lake: Root, tmp_path: Path
+) -> None:
+    copy = kit.copy_of(lake, tmp_path / "lake")
+    [collector] = json.loads(run(copy, "status", "--json").stdout)["collectors"]
+    assert collector["stream"] == "deribit"
+    assert collector["collector"].startswith("stopped cleanly at ")
+    assert "stopped cleanly at" in run(copy, "status").stdout
+    refused = run(copy, "status", "--watch")
+    assert refused.exit_code == 2
+    assert "--watch is for a terminal" in refused.output
+
+
+def test_a_recording_that_fails_says_so_in_one_line_in_its_log_and_in_status(tmp_path: Path) -> None:
+    path = tmp_path / "lake"
+    urls = ["--ws-url", "ws://127.0.0.1:9", "--rest-url", "http://127.0.0.1:9"]
+    config = tmp_path / "lake.toml"
+    config.write_text("[collect]\nrest_attempts = 1\n")
+    arguments = ["--config", str(config), "--root", str(path), "collect", "--no-ingest", *urls]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 1
+    [line] = [line for line in result.stderr.splitlines() if "127.0.0.1" in line]
+    assert line.startswith("lake: ")
+    *_, last = (path / "logs" / "collect-deribit.log").read_text().splitlines()
+    assert json.loads(last)["message"] == "ended by an error: " + line.removeprefix("lake: ")
+    [collector] = json.loads(run(path, "status", "--json").stdout)["collectors"]
+    assert collector["collector"].endswith(line.removeprefix("lake: "))
+    assert collector["collector"].startswith("failed at ")
+
+
+def test_a_setting_of_the_watch_is_checked_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE_HEARTBEAT_URL", "ftp://host/secret-id")
+    result = run(tmp_path / "lake", "status")
+    assert result.exit_code == 2
+    assert "begins with https://" in result.output
+    assert "secret-id" not in result.output

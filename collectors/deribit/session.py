@@ -89,6 +89,10 @@ class Session:
         self.missing: list[str] = []
         self.connects = 0
         self.gaps = 0
+        # Counted by connection and no finer: which channel a frame is of costs more to find out than to record
+        # it, and ingest, which reads it anyway, counts by class.
+        self.frames = 0
+        self.frame_bytes = 0
         self.unknown_frames = 0
         self.established = asyncio.Event()
         self._settings = settings
@@ -118,6 +122,11 @@ class Session:
     def last_frame_ns(self) -> int:
         """Receive time of the last frame of any kind, ns since the epoch; the start of `run` before that."""
         return self._last_frame_ns
+
+    @property
+    def gap_open(self) -> bool:
+        """Whether data is missing right now: from a loss to the first data after the connection is back."""
+        return self._gap_start_ns is not None
 
     async def run(self) -> None:
         """Connect and record until `stop`, again after every loss.
@@ -237,6 +246,8 @@ class Session:
     # -- receiving
 
     def _on_frame(self, payload: bytes) -> None:
+        self.frames += 1
+        self.frame_bytes += len(payload)
         if not is_notification(payload):
             self._last_frame_ns = self._tape.frame(payload, self.number)
             self._on_control(payload)

@@ -72,6 +72,14 @@ class PendingRecords:
         self._chunks: deque[Chunk] = deque()
         self._tail: Chunk | None = None
         self._losses: dict[int, _Loss] = {}
+        self._oldest_taken_ns: int | None = None
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Receive time of the oldest record that was not released yet."""
+        if self._oldest_taken_ns is None and self._chunks:
+            return self._chunks[0].recv_ns[0]
+        return self._oldest_taken_ns
 
     def add(self, payload: bytes, connection: int, kind: int, recv_ns: int) -> int:
         """Queue a record, or count it as lost where there is no room; return the memory then in use."""
@@ -107,11 +115,14 @@ class PendingRecords:
             taken.append(chunk)
         if not self._chunks:
             self._tail = None
+        if taken:
+            self._oldest_taken_ns = taken[0].recv_ns[0]
         return taken
 
     def release(self, chunks: list[Chunk]) -> None:
         """The chunks are durable: give their room back, and tell of what was lost once there is enough."""
         self.memory_bytes -= sum(chunk.memory_bytes for chunk in chunks)
+        self._oldest_taken_ns = None
 
     def has_losses_to_tell(self) -> bool:
         """Records were lost, and there is room again to say so."""

@@ -18,6 +18,10 @@ class SpoolStats:
     commits: int
     pending_bytes: int
     """Memory held by records not durable yet."""
+    pending_records: int
+    """Records not durable yet."""
+    oldest_pending_ns: int | None
+    """Receive time of the oldest record not durable yet, ns since the epoch; None when there is none."""
     sync_p50_ms: float
     """Half of the last commits took no longer than this to write and sync."""
     sync_p95_ms: float

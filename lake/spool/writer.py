@@ -158,6 +158,8 @@ class SpoolWriter:
                 bytes_written=self._bytes_written,
                 commits=self._commits,
                 pending_bytes=self._pending.memory_bytes,
+                pending_records=self._pending.next_offset - self._durable_offset,
+                oldest_pending_ns=self._pending.oldest_ns,
                 sync_p50_ms=p50,
                 sync_p95_ms=p95,
                 sync_p99_ms=p99,

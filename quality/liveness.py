@@ -1,0 +1,112 @@
+"""How the daemon's processes are doing, from their last beats: while they run, and after the fact."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from lake.beats import COLLECT, INGEST, Beat, CollectorFigures, IngestFigures, read_beat
+from lake.root import Root
+
+NS_PER_S: Final = 1e9
+LATE_S: Final = {COLLECT: 10.0, INGEST: 120.0}
+"""A process without a beat for so long does not run as it should. A large commit delays an ingester's."""
+
+Row = dict[str, Any]
+
+
+def collectors(root: Root, now_ns: int | None = None) -> list[Row]:
+    """One row per stream that a collector has recorded."""
+    now_ns = now_ns or time.time_ns()
+    beats = [(beat, beat.collector) for beat in _beats(root, COLLECT)]
+    return [_collector(beat, figures, now_ns) for beat, figures in beats if figures is not None]
+
+
+def ingesters(root: Root, now_ns: int | None = None) -> list[Row]:
+    """One row per stream that an ingester has followed."""
+    now_ns = now_ns or time.time_ns()
+    beats = [(beat, beat.ingest) for beat in _beats(root, INGEST)]
+    return [_ingester(beat, figures, now_ns) for beat, figures in beats if figures is not None]
+
+
+def state_of(
+    beat: Beat, role: str, now_ns: int, *, alive: Callable[[Beat], bool | None] | None = None
+) -> str:
+    """A beat in words: running, stopped cleanly, failed, crashed, or there without a sign of life.
+
+    `alive` says whether the process is there, None where that cannot be known.
+    """
+    age_s = max(0.0, (now_ns - beat.at_ns) / NS_PER_S)
+    at = datetime.fromtimestamp(beat.at_ns / NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    match beat.state:
+        case "stopped":
+            return f"stopped cleanly at {at}"
+        case "failed":
+            return f"failed at {at}: {beat.reason}"
+    there = (alive or _alive)(beat)
+    if there is False or (there is None and age_s > LATE_S[role]):
+        return f"crashed: last beat {at}"
+    if age_s > LATE_S[role]:
+        return f"stuck: process {beat.pid} is there, last beat {age_s:.0f} s ago"
+    return f"{beat.state}, last beat {age_s:.0f} s ago"
+
+
+def _alive(beat: Beat) -> bool | None:
+    if beat.host != socket.gethostname():
+        return None
+    try:
+        os.kill(beat.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _beats(root: Root, role: str) -> list[Beat]:
+    files: list[Path] = sorted(root.run.glob(f"{role}-*.json")) if root.run.is_dir() else []
+    return [beat for file in files if (beat := read_beat(file)) is not None]
+
+
+def _collector(beat: Beat, figures: CollectorFigures, now_ns: int) -> Row:
+    connections, spool = figures.connections, figures.spool
+    return {
+        "stream": beat.stream,
+        "collector": state_of(beat, COLLECT, now_ns),
+        "frames": sum(c.frames for c in connections),
+        "frames/s": round(figures.frames_per_s),
+        "durable lag ms": round(spool.durable_lag_s * 1e3),
+        "commit p95 ms": round(spool.commit_p95_s * 1e3, 1),
+        "pending bytes": spool.pending_bytes,
+        "connections": f"{sum(c.up for c in connections)} of {len(connections)}",
+        "reconnects": sum(c.reconnects for c in connections),
+        "instruments": f"{figures.instruments_subscribed} of {figures.instruments_expected}",
+        "channels": f"{sum(c.channels_subscribed for c in connections)}"
+        f" of {sum(c.channels_expected for c in connections)}",
+        "gaps open": sum(c.gap_open for c in connections),
+        "gaps told": sum(figures.gaps.values()),
+        "gaps healed": sum(figures.gaps_healed.values()),
+        "records dropped": spool.dropped_records,
+        "disk days left": None if figures.disk.days_left is None else round(figures.disk.days_left, 1),
+        "trouble": "disk full" if spool.disk_full else spool.last_error,
+    }
+
+
+def _ingester(beat: Beat, figures: IngestFigures, now_ns: int) -> Row:
+    newest_ns = figures.committed_ns
+    return {
+        "stream": beat.stream,
+        "ingester": state_of(beat, INGEST, now_ns),
+        "tables reach": None if newest_ns is None else datetime.fromtimestamp(newest_ns / NS_PER_S, UTC),
+        "seconds behind": None if newest_ns is None else round((now_ns - newest_ns) / NS_PER_S),
+        "commit lag s": None if figures.commit_lag_s is None else round(figures.commit_lag_s, 1),
+        "rows": sum(figures.rows.values()),
+        "quarantined": figures.quarantined_records,
+        "failed rounds": figures.failed_rounds,
+        "trouble": figures.last_error,
+    }
