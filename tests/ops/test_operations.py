@@ -64,30 +64,30 @@ def root(tmp_path: Path) -> Root:
 def test_beats_follow_a_recording_through_a_loss_to_its_end(root: Root) -> None:
     async def scenario() -> None:
         async with serving() as venue:
-            watched = Watched(root, venue, channels_per_connection=5)
+            watched = Watched(root, venue)
             with watched.operations as ops, watched.spool:
                 ops.watch(watched.recorder, watched.spool)
                 async with ops.beating():
                     running = asyncio.create_task(watched.recorder.run())
-                    peers = [await venue.peer(), await venue.peer()]
+                    lost = await venue.peer()
                     figures = await watched.until(lambda f: f.instruments_subscribed == 4)
                     assert figures.instruments_expected == 4
-                    assert sum(c.channels_subscribed for c in figures.connections) == 10
+                    assert all(c.channels_subscribed == c.channels_expected > 3 for c in figures.connections)
                     before = sum(c.frames for c in figures.connections)
-                    await peers[0].push(tick(1), tick(2))
+                    await lost.push(tick(1), tick(2))
                     figures = await watched.until(
                         lambda f: sum(c.frames for c in f.connections) == before + 2
                     )
                     venue.upgrade_statuses = [503] * 1000
-                    peers[0].reset()
-                    figures = await watched.until(lambda f: sum(c.up for c in f.connections) == 1)
+                    lost.reset()
+                    figures = await watched.until(lambda f: sum(not c.up for c in f.connections) == 1)
                     assert [c.gap_open for c in figures.connections].count(True) == 1
-                    assert figures.instruments_subscribed < 4
+                    assert figures.instruments_subscribed == 0
                     venue.upgrade_statuses.clear()
                     again = await venue.peer()
                     await watched.until(lambda f: all(c.up for c in f.connections))
                     await again.push(tick(3, again.channels[0]))
-                    figures = await watched.until(lambda f: f.gaps == {"disconnect": 1})
+                    figures = await watched.until(lambda f: f.gaps.get("disconnect") == 1)
                     assert not any(c.gap_open for c in figures.connections)
                     watched.recorder.stop()
                     summary = await running
