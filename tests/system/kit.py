@@ -147,7 +147,8 @@ def account_by_session(path: Path) -> dict[int, list[Sent]]:
     """What the venue sent, session by session, in order."""
     sessions: dict[int, list[Sent]] = defaultdict(list)
     for sent in read_account(path):
-        sessions[sent.session].append(sent)
+        if not sent.withheld:
+            sessions[sent.session].append(sent)
     return dict(sessions)
 
 

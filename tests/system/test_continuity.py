@@ -115,7 +115,7 @@ def run(work: Coroutine[Any, Any, Stage]) -> Stage:
 
 
 def sent_on(account: Path, channel: str) -> list[Sent]:
-    return [sent for sent in read_account(account) if sent.channel == channel]
+    return [sent for sent in read_account(account) if sent.channel == channel and not sent.withheld]
 
 
 def apply(book: dict[Level, float], rows: list[dict[str, Any]]) -> None:
@@ -174,7 +174,7 @@ def test_a_gap_in_one_book_heals_alone_and_is_on_record_to_the_microsecond(tmp_p
     assert micros(row["start_ts"]) == gap.start_ns // 1000
     assert micros(row["end_ts"]) == (gap.end_ns + 999) // 1000
 
-    others = [s for s in read_account(account) if s.channel and s.channel != channel]
+    others = [s for s in read_account(account) if s.channel and s.channel != channel and not s.withheld]
     names = [str(s.channel) for s in others if s.prev is None]
     snapshots_of_others = [name for name in names if name.startswith("book.")]
     assert len(snapshots_of_others) == len(set(snapshots_of_others)) == INSTRUMENTS - 1
