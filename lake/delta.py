@@ -200,13 +200,21 @@ class Table:
         return Appended(self._delta.version, added, already_there=not committed)
 
     def stage(
-        self, partition: Partition | None, rows: pa.Table, *, origin: str, dropped: int = 0
+        self,
+        partition: Partition | None,
+        rows: pa.Table,
+        *,
+        origin: str,
+        dropped: int = 0,
+        hashed: int | None = None,
     ) -> StagedFile:
         """Write `rows` (contract columns only) as one durable file, not in the table yet: for `replace`.
 
-        `dropped` counts the duplicates left out of these rows, now and by the rewrites before.
+        `dropped` counts the duplicates left out of these rows, now and by the rewrites before; `hashed` is their
+        content hash where the caller has it already.
         """
-        path = file_path(partition, origin, rows.num_rows, dropped, content_hash(rows))
+        content = content_hash(rows) if hashed is None else hashed
+        path = file_path(partition, origin, rows.num_rows, dropped, content)
         self._delta.refresh()
         if path in self._delta.active_paths():  # these rows are in the table already, under this name
             size = (self.folder / path).stat().st_size

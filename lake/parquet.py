@@ -82,28 +82,47 @@ def sort_by(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
     return rows if _is_identity(order) else rows.take(order)
 
 
-def drop_duplicates(rows: pa.Table, table: TableSpec) -> tuple[pa.Table, int]:
+def drop_duplicates(rows: pa.Table, table: TableSpec, *, in_order: bool = False) -> tuple[pa.Table, int]:
     """`rows` without the later ones of each natural key, in their order, and how many were dropped.
 
-    "Later" is by receive time where the table has it, then by position.
+    "Later" is by receive time where the table has it, then by position. `in_order` says that `rows` come from
+    `sort_rows`, which saves looking at most of them where the natural key holds instrument and time.
     """
     if rows.num_rows < 2:
         return rows, 0
+    if in_order and {"instrument", "ts"} <= set(table.natural_key):
+        suspects = _same_instant_as_neighbour(rows)
+        dropped = suspects[_later_of_equals(rows.take(pa.array(suspects)), table)]
+    else:
+        dropped = _later_of_equals(rows, table)
+    if not len(dropped):
+        return rows, 0
+    keep = np.ones(rows.num_rows, np.bool_)
+    keep[dropped] = False
+    return rows.filter(pa.array(keep)), len(dropped)
+
+
+def _later_of_equals(rows: pa.Table, table: TableSpec) -> npt.NDArray[np.int64]:
+    """Positions of the rows that repeat the natural key of one received before."""
     hashes = row_hashes(rows, table.natural_key)
     order = _order(rows, ("recv_ts",)) if "recv_ts" in table.names else np.arange(rows.num_rows)
     order = order[np.argsort(hashes[order], kind="stable")]
     follows = hashes[order[1:]] == hashes[order[:-1]]
     if not follows.any():
-        return rows, 0
+        return order[:0]
     # The leader of a run of equal hashes is the first received; compare each follower with it for real, so
     # that two different rows whose hashes collide are both kept.
     run_start = np.maximum.accumulate(np.where(np.concatenate([[True], ~follows]), np.arange(len(order)), 0))
     at = np.flatnonzero(follows) + 1
     later, leader = order[at], order[run_start[at]]
-    dropped = later[_equal_rows(rows, table.natural_key, later, leader)]
-    keep = np.ones(rows.num_rows, np.bool_)
-    keep[dropped] = False
-    return rows.filter(pa.array(keep)), len(dropped)
+    return later[_equal_rows(rows, table.natural_key, later, leader)]
+
+
+def _same_instant_as_neighbour(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Positions of sorted rows whose instrument and time the row before or after has too."""
+    names, times = _sort_codes(rows["instrument"]), _sort_codes(rows["ts"])
+    same = (names[1:] == names[:-1]) & (times[1:] == times[:-1])
+    return np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
 
 
 def write_file(

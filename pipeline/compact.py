@@ -202,11 +202,12 @@ def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> R
         reach("compact:after_read")
         hash_read = content_hash(rows)
         hash_in += hash_read
-        kept, dropped = drop_duplicates(rows, spec)
-        kept = sort_rows(kept, spec)
+        kept, dropped = drop_duplicates(sort_rows(rows, spec), spec, in_order=True)
         # The hash is of rows in any order: where none was dropped, the file must match the input's own.
         hash_kept = content_hash(kept) if dropped else hash_read
-        file = table.stage(pile.partition, kept, origin=pile.origin, dropped=dropped + carried)
+        file = table.stage(
+            pile.partition, kept, origin=pile.origin, dropped=dropped + carried, hashed=hash_kept
+        )
         carried = 0
         _check_written(table.folder / file.path, spec, file, hash_kept)
         staged.append(file)

@@ -189,3 +189,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         write_file(path, stored_quotes(2), QUOTES, purpose="ingest")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sorted_rows_lose_the_same_duplicates_as_any_others() -> None:
+    count = 400
+    chance = np.random.default_rng(5)
+    rows = stored_quotes(
+        count,
+        instrument=[f"I{n}" for n in chance.integers(0, 4, count)],
+        ts=pa.array((DAY_US + chance.integers(0, 40, count)).tolist()),
+        mark_iv=chance.integers(30, 33, count).astype(float).tolist(),
+    )
+    ordered = sort_rows(rows, QUOTES)
+    kept, dropped = drop_duplicates(ordered, QUOTES)
+    assert dropped > 20
+    quick, quickly_dropped = drop_duplicates(ordered, QUOTES, in_order=True)
+    assert quickly_dropped == dropped
+    assert quick.equals(kept)
