@@ -73,6 +73,10 @@ class Stage:
         goal = len(self.sink.records) + more
         await self.sink.until(lambda: len(self.sink.records) >= goal)
 
+    async def until_lost(self, connections: int) -> None:
+        """Wait until so many losses of a connection are on record, from their beginning to their end."""
+        await self.sink.until(lambda: len(self.sink.gaps("disconnect")) >= connections)
+
     async def until_quiet(self) -> None:
         """Wait until the market has ended and there is nothing left to heal."""
         await asyncio.to_thread(self.venue.wait_finished, 30.0)
@@ -214,16 +218,14 @@ def test_after_all_connections_were_cut_every_trade_is_there(tmp_path: Path) -> 
             for times in (1, 2):
                 lost = times * len(stage.recorder.sessions)
                 await stage.order("drop_all")
-                while len(stage.sink.gaps("disconnect")) < lost:
-                    await stage.until_recorded(100)
-            await stage.sink.until(lambda: bool(stage.sink.gaps("missing_trades")))
+                await stage.until_lost(lost)
             await stage.until_quiet()
         return stage
 
     stage = run(scenario())
-    healed = stage.sink.gaps("missing_trades")
-    assert healed
-    assert all(gap.healed and gap.records_lost == 0 for gap in healed)
+    # Whether a hole is first seen between two live trades, or filled before by the list of the absence, is chance.
+    assert stage.recorder.healer.answers > 0
+    assert all(gap.healed and gap.records_lost == 0 for gap in stage.sink.gaps("missing_trades"))
     uneven = query(
         stage.root,
         "SELECT instrument, count(DISTINCT trade_seq) AS held, max(trade_seq) - min(trade_seq) + 1 AS due "
