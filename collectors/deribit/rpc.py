@@ -56,10 +56,6 @@ class Control(msgspec.Struct, frozen=True):
     error: Fault | None = None
 
     @property
-    def is_reply(self) -> bool:
-        return self.method is None and (self.error is not None or bool(bytes(self.result)))
-
-    @property
     def is_test_request(self) -> bool:
         """The venue asks for a sign of life: `public/test` at once, or it closes the connection."""
         return self.method == "heartbeat" and self.params is not None and self.params.type == "test_request"

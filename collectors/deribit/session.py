@@ -119,11 +119,6 @@ class Session:
         self._stopping.set()
 
     @property
-    def last_frame_ns(self) -> int:
-        """Receive time of the last frame of any kind, ns since the epoch; the start of `run` before that."""
-        return self._last_frame_ns
-
-    @property
     def gap_open(self) -> bool:
         """Whether data is missing right now: from a loss to the first data after the connection is back."""
         return self._gap_start_ns is not None
