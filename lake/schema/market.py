@@ -35,8 +35,8 @@ _FUNDING: Final = (
     number("interest_1h", "Funding of the hour that ends at ts, a fraction; hourly. Sums of it are exact."),
     number("interest_8h", "Funding of the 8 h that end at ts, a fraction; hourly. Overlaps its neighbours."),
     number("interest", "The rate of the moment for 8 h, a fraction; momentary."),
-    number("index_price", "Index at ts, USD."),
-    number("prev_index_price", "Index an hour before, USD; hourly."),
+    number("index_price", "Index at ts, in its quote currency."),
+    number("prev_index_price", "Index an hour before; hourly."),
 )
 
 _INDEX_PRICES: Final = (
