@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -66,6 +66,7 @@ def sections() -> dict[str, type]:
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
     from lake.spool import SpoolSettings
+    from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
     from pipeline.ingest import IngestSettings
 
@@ -74,6 +75,7 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "chain": ChainSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -283,10 +285,40 @@ def ingest(
     if follow:
         name = f"ingest-{stream[0]}" if stream and len(stream) == 1 else "ingest"
         with logging_to(places[0].logs, name, this.settings("log")):
-            follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+            leash_fd = sys.stdin.fileno() if leash else None
+            follow_spool(*places, streams=stream, leash=leash_fd, beside=_beside_ingest(this))
         return
     report = ingest_once(*places, streams=stream)
     show(report.as_rows(), title="ingested", as_json=as_json)
+
+
+def _beside_ingest(this: _Context) -> list[Callable[[], None]]:
+    """What an ingester that follows the spool does between its rounds."""
+    from pipeline.chain import chain_job
+    from pipeline.periodic import Periodic
+
+    settings = this.settings("chain")
+    jobs = [chain_job(settings)] if settings.enabled else []
+    return [Periodic(this.root(), job).run_some for job in jobs]
+
+
+@app.command()
+def chain(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep the option chain of every full hour: each option's last quote, with volatilities and Greeks.
+
+    Example: lake --root data chain --date 2026-11-20
+    """
+    from pipeline.chain import chain_job
+    from pipeline.periodic import Periodic
+
+    this: _Context = context.obj
+    days = [_day(text) for text in date] if date else None
+    ran = Periodic(this.root(), chain_job(this.settings("chain"))).run(days=days)
+    show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
 
 
 @app.command()

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from lake.delta import Table
 from lake.delta_errors import delta_errors
 from lake.durable import disk_full_told
-from lake.errors import LakeError
+from lake.errors import BusyError, LakeError
 from lake.locks import exclusive
 from lake.parquet import sort_by
 from lake.root import Root
@@ -104,6 +104,8 @@ class Periodic:
             doing = f"making {self._job.table}"
             with exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
                 ran = next(self._days(now, None), None)
+        except BusyError:
+            return  # whoever holds the lock is doing it
         except LakeError as error:
             log.warning("%s will be tried again in %s: %s", self._job.table, RETRY_AFTER, error)
             self._not_before = now + RETRY_AFTER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lake.schema import ticks
-from lake.schema.spec import TableSpec, text, time
+from lake.schema.spec import TableSpec, time
 
 _NOT_OF_OPTIONS: Final = ("funding_8h", "current_funding")
 
