@@ -83,10 +83,12 @@ def sort_by(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
 
 
 def drop_duplicates(rows: pa.Table, table: TableSpec, *, in_order: bool = False) -> tuple[pa.Table, int]:
-    """`rows` without the later ones of each natural key, in their order, and how many were dropped.
+    """`rows` with one of each natural key, in their order, and how many were dropped.
 
-    "Later" is by receive time where the table has it, then by position. `in_order` says that `rows` come from
-    `sort_rows`, which saves looking at most of them where the natural key holds instrument and time.
+    Kept is the one with a value in the table's column `prefer`, if there is one; else, and among several such, the
+    first by receive time where the table has it, then by position. Rows are kept whole, never mixed. `in_order`
+    says that `rows` come from `sort_rows`, which saves looking at most of them where the natural key holds
+    instrument and time.
     """
     if rows.num_rows < 2:
         return rows, 0
@@ -103,14 +105,17 @@ def drop_duplicates(rows: pa.Table, table: TableSpec, *, in_order: bool = False)
 
 
 def _later_of_equals(rows: pa.Table, table: TableSpec) -> npt.NDArray[np.int64]:
-    """Positions of the rows that repeat the natural key of one received before."""
+    """Positions of the rows that repeat the natural key of one preferred to them."""
     hashes = row_hashes(rows, table.natural_key)
     order = _order(rows, ("recv_ts",)) if "recv_ts" in table.names else np.arange(rows.num_rows)
+    if table.prefer is not None:
+        lacking = ~valid_mask(rows[table.prefer].combine_chunks())
+        order = order[np.argsort(lacking[order], kind="stable")]
     order = order[np.argsort(hashes[order], kind="stable")]
     follows = hashes[order[1:]] == hashes[order[:-1]]
     if not follows.any():
         return order[:0]
-    # The leader of a run of equal hashes is the first received; compare each follower with it for real, so
+    # The leader of a run of equal hashes is the one to keep; compare each follower with it for real, so
     # that two different rows whose hashes collide are both kept.
     run_start = np.maximum.accumulate(np.where(np.concatenate([[True], ~follows]), np.arange(len(order)), 0))
     at = np.flatnonzero(follows) + 1

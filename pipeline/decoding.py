@@ -9,7 +9,7 @@ module routes records by kind, asks the contract, and keeps count, so that for e
 from __future__ import annotations
 
 import datetime
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,6 +30,8 @@ OFFSET: Final = "offset"
 """Helper column: the row's record in the stream; dropped before the rows are written."""
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 CHUNK_RECORDS: Final = 32_768
+CHUNK_BYTES: Final = 32 << 20
+"""REST answers can have megabytes each: a run ends at so many bytes as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +72,22 @@ class Chunk:
 
 
 def chunks(items: Iterable[Batch | Damage], venue: str, stream: str) -> Iterator[Chunk]:
-    """Decode what a segment holds, in stream order, in runs of about `CHUNK_RECORDS` records.
+    """Decode what a segment holds, in stream order, in runs of about `CHUNK_RECORDS` records or `CHUNK_BYTES`.
 
     Damage in the spool becomes a chunk of its own: no rows but one in `gaps`.
     """
     held: list[Batch] = []
-    count = 0
+    count = size = 0
     for item in items:
         if isinstance(item, Batch):
             held.append(item)
             count += len(item.payloads)
-            if count < CHUNK_RECORDS:
+            size += sum(map(len, item.payloads))
+            if count < CHUNK_RECORDS and size < CHUNK_BYTES:
                 continue
         if held:
             yield _decode_run(held, venue, stream)
-            held, count = [], 0
+            held, count, size = [], 0, 0
         if isinstance(item, Damage):
             span = (item.first_offset, item.end_offset, item.start_ns, item.end_ns)
             yield lost_chunk(*span, "spool_damage", venue, stream)
@@ -120,6 +123,7 @@ def _decode_run(batches: list[Batch], venue: str, stream: str) -> Chunk:
     run.frames(np.flatnonzero(kind == RecordKind.FRAME))
     run.events(np.flatnonzero(kind == RecordKind.EVENT))
     run.responses(np.flatnonzero(kind == RecordKind.RESPONSE))
+    chunk.rows = {name: pa.concat_tables(tables) for name, tables in run.kept.items()}
     return chunk
 
 
@@ -133,6 +137,7 @@ class _Run:
     connection: np.ndarray
     venue: str
     stream: str
+    kept: defaultdict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
 
     def frames(self, at: np.ndarray) -> None:
         """Decode the venue's frames, at positions `at` of the chunk."""
@@ -183,19 +188,17 @@ class _Run:
                 gaps.append(event)
                 offsets.append(self.chunk.first_offset + int(i))
         if gaps:
-            self._keep("gaps", gap_rows(gaps, offsets, self.venue, self.stream))
+            self.kept["gaps"].append(gap_rows(gaps, offsets, self.venue, self.stream))
         self._reject(refused)
 
     def responses(self, at: np.ndarray) -> None:
         """REST answers: rows like any others where the venue's decoder knows the method; others are counted."""
         self.chunk.counts["responses"] += len(at)
         refused: dict[int, str] = {}
+        found: defaultdict[str, list[pa.Table]] = defaultdict(list)
         for i in at.tolist():
             try:
-                response = decode_response(self.payloads[i])
-                decoded = decode_answer(
-                    response.url, response.status, bytes(response.body), int(self.recv_ns[i])
-                )
+                decoded = decode_answer(decode_response(self.payloads[i]), int(self.recv_ns[i]))
             except (SchemaDriftError, VenueRefusedError) as error:
                 refused[i] = str(error)
                 continue
@@ -205,13 +208,15 @@ class _Run:
             refused.update((i, reject.reason) for reject in decoded.rejects)
             for name, columns in decoded.tables.items():
                 if len(columns):
-                    refused.update(self._fit(name, columns, np.array([i])))
+                    found[name].append(_of_record(i, columns))
+        for name, tables in found.items():
+            columns = pa.concat_tables(tables).unify_dictionaries()
+            refused.update(self._fit(name, columns, np.arange(len(self.payloads))))
         self._reject(refused)
 
     def _terms(self, record: int, columns: pa.Table) -> dict[int, str]:
         """Terms of instruments that one record told: candidates for versions."""
-        columns = columns.append_column("record", pa.array(np.full(len(columns), record), pa.int32()))
-        return self._fit("instruments", columns, np.arange(len(self.payloads)))
+        return self._fit("instruments", _of_record(record, columns), np.arange(len(self.payloads)))
 
     def _fit(self, name: str, columns: pa.Table, at: np.ndarray) -> dict[int, str]:
         """Hold `columns` against the contract; rows that fit go to the chunk, the others' records are named.
@@ -230,19 +235,21 @@ class _Run:
             rows = rows.append_column("date", TABLES[name].dates(rows["ts"]))
             rows = rows.append_column("family", columns["family"].filter(pa.array(kept)))
         offsets = self.chunk.first_offset + at[record[kept]]
-        self._keep(name, rows.append_column(OFFSET, pa.array(offsets, pa.int64())))
+        self.kept[name].append(rows.append_column(OFFSET, pa.array(offsets, pa.int64())))
         return {int(at[i]): f"{name}: {reason}" for i, reason in bad.items()}
-
-    def _keep(self, name: str, rows: pa.Table) -> None:
-        if name in self.chunk.rows:
-            rows = pa.concat_tables([self.chunk.rows[name], rows])
-        self.chunk.rows[name] = rows
 
     def _reject(self, refused: dict[int, str]) -> None:
         self.chunk.counts["rejected"] += len(refused)
         for i, reason in sorted(refused.items()):
             offset = self.chunk.first_offset + i
             self.chunk.rejected.append(Rejected(offset, int(self.recv_ns[i]), reason, self.payloads[i]))
+
+
+def _of_record(record: int, columns: pa.Table) -> pa.Table:
+    """The same rows, said to come from position `record` of the chunk."""
+    if "record" in columns.column_names:
+        columns = columns.drop_columns(["record"])
+    return columns.append_column("record", pa.array(np.full(len(columns), record, np.int32)))
 
 
 def as_utc(ns: int) -> datetime.datetime:

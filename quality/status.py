@@ -18,6 +18,7 @@ SPAN_COLUMNS: Final = {
     "gaps": ("start_ts", "end_ts"),
     "coverage": ("start_ts", "end_ts"),
     "instruments": ("valid_from", "valid_from"),
+    "backfills": ("recv_ts", "recv_ts"),
 }
 
 

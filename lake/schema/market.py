@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lake.schema.spec import TableSpec, number, repeated_time, text
+from lake.schema.spec import TableSpec, long, number, repeated_time, text, time
 from lake.schema.ticks import EVENT, RECV_DOC
 
 _RECV: Final = repeated_time("recv_ts", RECV_DOC, null=False)
@@ -19,7 +19,7 @@ _CANDLES: Final = (
     number("high", "Highest price."),
     number("low", "Lowest price."),
     number("close", "Last price; the one before carried forward where the bar has no trade."),
-    number("volume", "Amount traded, in base coin.", null=False),
+    number("volume", "Amount traded, in base coin; 0 marks a bar in which nothing was traded.", null=False),
     number("cost", "Amount traded, in quote currency.", null=False),
     text(
         "source",
@@ -71,6 +71,7 @@ _SETTLEMENTS: Final = (
     number("mark_price", "Mark price at the settlement."),
     number("position", "Sum of positions, USD for inverse futures, else base coin."),
     number("session_profit_loss", "Profit and loss of the session, settlement currency."),
+    number("profit_loss", "Profit and loss as the venue adds it, settlement currency."),
     number("funding", "Funding of the session, settlement currency; perpetuals."),
     number("funded", "Amount funded; bankruptcy."),
     number("session_bankruptcy", "Value of the bankruptcies of the session; bankruptcy."),
@@ -84,6 +85,27 @@ _MARKS: Final = (
     _RECV,
     number("mark_price", "The venue's mark price, unit as in quotes.", null=False),
     number("mark_iv", "Implied volatility of the mark, a fraction as this channel sends it."),
+)
+
+_BACKFILLS: Final = (
+    text("venue", "Exchange, lower case: deribit.", null=False),
+    text(
+        "dataset",
+        "What was asked for: candles, trades, funding, index, volatility, settlements, delivery_prices, "
+        "instruments, expired_instruments.",
+        null=False,
+    ),
+    text("instrument", "Instrument, index or currency that was asked about.", null=False),
+    text("resolution", "Length of the bars, range of a chart, or type of the settlements."),
+    time("start_ts", "All that happened from here on, UTC; of cursors: together with the pages before."),
+    time("end_ts", "And before here, UTC, is in the answer."),
+    long("start_seq", "All trades from this trade_seq on; null where the time was asked for."),
+    long("end_seq", "And up to this one are in the answer; null: up to the newest there was."),
+    long("rows", "Rows that the answer gave within these bounds.", null=False),
+    text("refusal", "What the venue said where it refused for good."),
+    text("cursor", "The venue's word for where the next page begins; null on the last page."),
+    text("host", "The address that answered.", null=False),
+    time("recv_ts", RECV_DOC, null=False),
 )
 
 SPECS: Final = (
@@ -149,6 +171,20 @@ SPECS: Final = (
         sort_key=("venue", "instrument", "ts", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),
+        streamed=True,
+    ),
+    TableSpec(
+        name="backfills",
+        doc="What answers about the past are on record, also those without rows and those refused: whatever an "
+        "answer here spans is not asked again, and what its rows lack the venue lacks.",
+        columns=_BACKFILLS,
+        natural_key=(
+            "venue", "dataset", "instrument", "resolution", "start_ts", "end_ts", "start_seq", "end_seq", "host",
+            "recv_ts",
+        ),  # fmt: skip
+        sort_key=("venue", "dataset", "instrument", "recv_ts"),
+        partitioned=False,
+        stats=("instrument", "recv_ts"),
         streamed=True,
     ),
 )

@@ -65,7 +65,8 @@ class TableSpec:
     `partitioned` tables live in folders `date=/family=`, the others in one folder. `stats` are the columns
     whose minimum, maximum and null count go into the Delta log. With the `period` month, `date` is the first of
     the row's month: for tables whose days would be too small for files of their own. Rows of `streamed` tables
-    come out of the spool, and `coverage` counts them.
+    come out of the spool, and `coverage` counts them. Of rows with the same natural key the one with a value in the
+    column `prefer` is kept, where the table has such a column; else, and among equals, the first received.
     """
 
     name: str
@@ -77,6 +78,7 @@ class TableSpec:
     stats: tuple[str, ...]
     period: Period = "day"
     streamed: bool = False
+    prefer: str | None = None
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:

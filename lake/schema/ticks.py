@@ -108,13 +108,15 @@ SPECS: Final = (
     ),
     TableSpec(
         name="trades",
-        doc="Every trade. A combo's trade appears on the combo and again on each leg (combo_id).",
+        doc="Every trade. A combo's trade appears on the combo and again on each leg (combo_id). The venue tells of a "
+        "liquidation only an hour later: of two rows of one trade the one that tells is kept.",
         columns=_TRADES,
         natural_key=("venue", "instrument", "trade_id"),
         sort_key=("venue", "instrument", "ts", "trade_seq", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),
         streamed=True,
+        prefer="liquidation",
     ),
     TableSpec(
         name="book",
