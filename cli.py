@@ -192,7 +192,9 @@ def simulate(
         account=account,
         script=script,
     )
-    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
+    asyncio.run(
+        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
+    )
 
 
 @app.command()

@@ -49,6 +49,17 @@ class Outlet(Protocol):
         """Put on record that everybody subscribed to `channel` should have got `data`, and did not."""
 
 
+class Before(Protocol):
+    """What a market goes on from."""
+
+    @property
+    def first_id(self) -> int:
+        """The trade id after which its own begin."""
+
+    def trades_before(self, spec: Spec) -> int:
+        """How many trades an instrument had already."""
+
+
 class Market:
     """State of the venue. `step` is the only thing that moves it."""
 
@@ -61,6 +72,7 @@ class Market:
         start_ms: int,
         outlet: Outlet,
         prices: Mapping[str, float] | None = None,
+        before: Before | None = None,
     ) -> None:
         self.rng = Random(seed)
         self.outlet = outlet
@@ -71,6 +83,8 @@ class Market:
         self.change_id = _FIRST_CHANGE_ID
         self.match_id = _FIRST_MATCH_ID
         self.trade_ids: dict[str, int] = {}
+        self._before = before
+        self._first_id = _FIRST_TRADE_ID if before is None else before.first_id
         capacity = len(specs) * FRAMES_PER_INSTRUMENT_S
         self.locked = False  # settlement: told by platform_state and `public/status`
         self.speed = max(1.0, rate / capacity) if rate else 1.0
@@ -117,6 +131,8 @@ class Market:
             item.remark(self.now_ms)
             item.settle_first(self.rng)
             item.trade_seq = self.rng.randint(100_000_000, 140_000_000) if item.spec.perpetual else 0
+            if self._before is not None:
+                item.trade_seq = self._before.trades_before(item.spec)
         self._seed_trades()
         for item in self.instruments.values():
             self._seed_book(item)
@@ -252,7 +268,7 @@ class Market:
         amount = round(units * spec.min_amount, 6)
         item.trade_seq += 1
         self.match_id += rng.randint(1, 40)
-        count = self.trade_ids.get(spec.prefix, _FIRST_TRADE_ID) + 1
+        count = self.trade_ids.get(spec.prefix, self._first_id) + 1
         self.trade_ids[spec.prefix] = count
         trade_id = str(count) if spec.prefix == "BTC" else f"{spec.prefix}-{count}"
         last = item.last_price

@@ -6,7 +6,7 @@ An order is an object with `action` and the parameters of that action; the same 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -149,6 +149,38 @@ class Fail(Order, tag="fail"):
     calls: Count = 1
 
 
+class Spoil(Order, tag="spoil"):
+    """Answer the next `calls` REST calls of methods like `method` with what is no answer.
+
+    `how`: `html` (a page with `status`), `status` (only that), `truncated` (half of the body), `timeout`
+    (nothing for `seconds`, then the connection ends).
+    """
+
+    how: Literal["html", "status", "truncated", "timeout"]
+    method: Name = "*"
+    host: Literal["www", "history", "*"] = "*"
+    calls: Count = 1
+    status: Status = 502
+    seconds: Seconds = 30.0
+
+
+class LimitsTold(Order, tag="limits"):
+    """Answer how each host's request limits were used so far; `reset` begins the counts anew afterwards."""
+
+    reset: bool = False
+
+
+class Truth(Order, tag="truth"):
+    """Answer what the venue's history holds of one thing: rows, their hash, the venue's own holes."""
+
+    dataset: Literal["candles", "trades", "funding", "volatility", "deliveries", "settlements", "instruments"]
+    instrument: Name | None = None
+    currency: Name | None = None
+    resolution: Name = "1"
+    start: int = 0
+    end: int | None = None
+
+
 class RateLimit(Order, tag="rate_limit"):
     """For a time: any call over a socket gets 10028 and ends the session, REST gets HTTP 429."""
 
@@ -210,7 +242,7 @@ ORDERS: Final[dict[str, type[Order]]] = {
     for kind in (
         Stats, FlushAccount, Sessions, BookTruth, Drop, DropAll, HalfOpen, Slow, Silence, Speak, Garbage, Lose,
         Duplicate, Reorder, Gap, MissTrades, ChannelLimit, Partial, Fail, RateLimit, Settlement, Maintenance,
-        Refuse, Restart, Skew, State, List, Expire,
+        Refuse, Restart, Spoil, LimitsTold, Truth, Skew, State, List, Expire,
     )
 }  # fmt: skip
 

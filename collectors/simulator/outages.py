@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 from collectors.simulator import rpc
+from collectors.simulator.orders import Spoil
 from collectors.simulator.rpc import RpcError
 
 Outage = Literal["rate_limit", "settlement", "maintenance", "refuse"]
@@ -28,6 +29,12 @@ class _Failure:
 
 
 @dataclass
+class _Spoiled:
+    order: Spoil
+    left: int
+
+
+@dataclass
 class _Missing:
     patterns: tuple[str, ...]
     left: int
@@ -41,6 +48,7 @@ class Outages:
         self._ends: dict[Outage, asyncio.TimerHandle] = {}  # what lasts, and what ends it
         self._failures: list[_Failure] = []
         self._missing: list[_Missing] = []
+        self._spoiled: list[_Spoiled] = []
 
     def active(self, outage: Outage) -> bool:
         """Whether it lasts still."""
@@ -66,6 +74,21 @@ class Outages:
     def fail(self, method: str, error: RpcError, calls: int) -> None:
         """Refuse the next `calls` calls of methods like `method` (without `public/`)."""
         self._failures.append(_Failure(method.removeprefix("public/"), error, calls))
+
+    def spoil(self, order: Spoil) -> None:
+        """Spoil the next REST answers that the order speaks of."""
+        self._spoiled.append(_Spoiled(order, order.calls))
+
+    def spoiled(self, host: str, method: str) -> Spoil | None:
+        """How the answer to this REST call is spoiled, if it is."""
+        for spoiled in self._spoiled:
+            order = spoiled.order
+            if order.host in ("*", host) and fnmatchcase(method, order.method.removeprefix("public/")):
+                spoiled.left -= 1
+                if not spoiled.left:
+                    self._spoiled.remove(spoiled)
+                return order
+        return None
 
     def leave_out(self, patterns: tuple[str, ...], calls: int) -> None:
         """Forget channels like these in the next `calls` subscribe calls that name some of them."""

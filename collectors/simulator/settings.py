@@ -51,6 +51,29 @@ class SimulatorSettings:
     """Orders with their times, counted from the first subscription; TOML, or JSON lines (`.jsonl`)."""
     max_channels_per_call: int = MAX_CHANNELS_PER_CALL
     """A longer list in one subscribe call is refused with -32600."""
+    past_futures: int = 150
+    """How many expired futures the history has: quarters since 2018 first, then months, then weeks."""
+    past_options: int = 1_000
+    """How many expired options the history has."""
+    past_days: int = 0
+    """History of so many days before the start; 0: since August 2018."""
+    past_trades: int = 2_000
+    """The most ordinary trades in the life of an expired instrument; they have between one and this."""
+    past_perpetual_trades: int = 2_000
+    """About how many trades a perpetual had on a day."""
+    past_burst: int = 1_200
+    """Trades within the one millisecond of a burst; some tapes have such a millisecond. 0: none."""
+    rest_per_second: float = 0.0
+    """REST requests per second that are allowed in the long run; 0: any number. Deribit's number is unpublished,
+    5 is careful. With a limit, get_instruments has its own of 1 per second and bursts of 50."""
+    rest_burst: float = 20.0
+    """REST requests allowed at once."""
+    history_per_second: float = 0.0
+    """The same for the history host, where clients are known to make 5 to 20; 0: any number."""
+    history_burst: float = 20.0
+    """History requests allowed at once."""
+    ban_s: float = 30.0
+    """How long a caller gets nothing but HTTP 429 after 10 refusals (10028) within 10 seconds."""
     heartbeat_second_s: float = 1.0
     """Length of one second of a heartbeat interval; tests shorten it."""
     max_pending_bytes: int = MAX_PENDING_BYTES
@@ -70,6 +93,22 @@ class SimulatorSettings:
                 self.max_channels_per_call >= 1,
                 "at least 1",
             ),
+            ("past_futures", self.past_futures, self.past_futures >= 0, "0 or more"),
+            ("past_options", self.past_options, self.past_options >= 0, "0 or more"),
+            ("past_days", self.past_days, self.past_days >= 0, "0 or more"),
+            ("past_trades", self.past_trades, self.past_trades >= 1, "at least 1"),
+            (
+                "past_perpetual_trades",
+                self.past_perpetual_trades,
+                self.past_perpetual_trades >= 1,
+                "at least 1",
+            ),
+            ("past_burst", self.past_burst, 0 <= self.past_burst <= 20_000, "0 to 20000"),
+            ("rest_per_second", self.rest_per_second, self.rest_per_second >= 0, "0 or more"),
+            ("history_per_second", self.history_per_second, self.history_per_second >= 0, "0 or more"),
+            ("rest_burst", self.rest_burst, self.rest_burst >= 1, "at least 1"),
+            ("history_burst", self.history_burst, self.history_burst >= 1, "at least 1"),
+            ("ban_s", self.ban_s, self.ban_s >= 0, "0 or more seconds"),
             ("max_pending_bytes", self.max_pending_bytes, self.max_pending_bytes >= 1, "at least 1"),
         )
         for name, value, good, allowed in limits:
