@@ -1,0 +1,142 @@
+"""One REST answer on its way to rows, and the row of `backfills` that puts on record what it spans."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collectors.deribit import columns, wire
+from collectors.deribit.decode import Decoded, Reject
+from lake.errors import SchemaDriftError
+
+MS_IN_US: Final = 1_000
+EPOCH_US: Final = 0
+
+
+class _Clock(msgspec.Struct):
+    """`usIn`: when the venue received the question, µs by its own clock."""
+
+    usIn: int | None = None  # noqa: N815 - the venue's word
+
+
+_CLOCK: Final = msgspec.json.Decoder(_Clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A REST answer: which method of which host was asked, with what, the body, and when it came (ns)."""
+
+    method: str
+    params: Mapping[str, str]
+    body: bytes
+    recv_ns: int
+    requested_ns: int
+    host: str = ""
+    refusal: str | None = None
+
+    def number(self, name: str) -> int:
+        """An integer that was asked with.
+
+        Raises:
+            SchemaDriftError: the question had no such parameter, so nobody can say what the answer spans.
+        """
+        found = self.optional(name)
+        if found is None:
+            raise SchemaDriftError(f"an answer to {self.method} without {name} in the question")
+        return found
+
+    def optional(self, name: str) -> int | None:
+        """An integer that was asked with; None where it was not."""
+        given = self.params.get(name)
+        if given is None:
+            return None
+        try:
+            return int(given)
+        except ValueError:
+            raise SchemaDriftError(f"{self.method} was asked with {name}={given!r}: not a number") from None
+
+    def asked_us(self) -> int:
+        """When the venue received the question, µs: by its clock, where the answer tells, else by ours."""
+        try:
+            told = _CLOCK.decode(self.body).usIn
+        except wire.DECODE_ERRORS:
+            told = None
+        return self.requested_ns // columns.US_IN_NS if told is None else told
+
+    def unreadable(self, error: object) -> SchemaDriftError:
+        """What to raise where the body is not what the method answers with."""
+        return SchemaDriftError(f"not an answer to {self.method}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What an answer spans: times in µs since the epoch, the end excluded; numbers of trades, both included."""
+
+    dataset: str
+    instrument: str
+    resolution: str | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    start_seq: int | None = None
+    end_seq: int | None = None
+    cursor: str | None = None
+    refusal: str | None = field(default=None)
+
+
+def on_record(answer: Answer, span: Span, rows: int) -> pa.Table:
+    """The row of `backfills` for an answer that gave `rows` rows."""
+    time = columns.TIME
+    made = {
+        "venue": pa.array([columns.VENUE], pa.string()),
+        "dataset": pa.array([span.dataset], pa.string()),
+        "instrument": pa.array([span.instrument], pa.string()),
+        "resolution": pa.array([span.resolution], pa.string()),
+        "start_ts": pa.array([span.start_us], pa.int64()).cast(time),
+        "end_ts": pa.array([span.end_us], pa.int64()).cast(time),
+        "start_seq": pa.array([span.start_seq], pa.int64()),
+        "end_seq": pa.array([span.end_seq], pa.int64()),
+        "rows": pa.array([rows], pa.int64()),
+        "refusal": pa.array([span.refusal], pa.string()),
+        "cursor": pa.array([span.cursor], pa.string()),
+        "host": pa.array([answer.host], pa.string()),
+        "recv_ts": pa.array([answer.recv_ns // columns.US_IN_NS], pa.int64()).cast(time),
+        "record": pa.array([0], pa.int32()),
+    }
+    return pa.table(made)
+
+
+def decoded(name: str, rows: pa.Table, answer: Answer, span: Span) -> Decoded:
+    """An answer that is `rows` of table `name`, and its own place in `backfills`."""
+    tables = {name: rows, "backfills": on_record(answer, span, len(rows))}
+    return Decoded(tables, [], Counter(), 0, Counter(), [])
+
+
+def only(name: str, rows: pa.Table, rejects: list[Reject] | None = None) -> Decoded:
+    """An answer that is nothing but `rows` of table `name`."""
+    rows = rows.append_column("record", pa.array(np.zeros(len(rows), np.int32)))
+    return Decoded({name: rows}, rejects or [], Counter(), 0, Counter(), [])
+
+
+def recorded(found: Decoded, answer: Answer, span: Span, rows: int) -> Decoded:
+    """`found`, and its place in `backfills`."""
+    return replace(found, tables={**found.tables, "backfills": on_record(answer, span, rows)})
+
+
+def within(found: Decoded, name: str, low: int, high: int | None, column: str) -> Decoded:
+    """`found` with only the rows of table `name` whose `column` is from `low` to `high`, both included.
+
+    What else an answer brings belongs to another question's answer: left in, it would be in the lake twice.
+    """
+    rows = found.tables[name]
+    values = rows[column].cast(pa.int64())
+    keep = pc.greater_equal(values, low)
+    if high is not None:
+        keep = pc.and_(keep, pc.less_equal(values, high))
+    return replace(found, tables={**found.tables, name: rows.filter(keep)})

@@ -1,0 +1,348 @@
+"""REST answers about the past: candles, volatility and price indices, settlements, delivery prices.
+
+Each answer becomes rows and one row of `backfills`: what it spans. Where the venue keeps only the newest rows of
+what was asked for, the span begins with the first row given, so that what was cut off stays on record as lacking.
+A bar counts only if it had closed when the venue received the question. The habits relied on are the venue's as
+clients have met them: the start of candles and of funding is excluded, that of the volatility index included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from msgspec import Meta, Struct
+
+from collectors.deribit import columns, wire
+from collectors.deribit.answer import EPOCH_US, MS_IN_US, Answer, Span, decoded
+from collectors.deribit.columns import Floats, Instruments, Ints, floats, numbers, times, words
+from collectors.deribit.decode import Decoded
+from collectors.deribit.names import index_family
+from lake.errors import InputError, SchemaDriftError
+
+CHART: Final = "get_tradingview_chart_data"
+VOLATILITY: Final = "get_volatility_index_data"
+INDEX_CHART: Final = "get_index_chart_data"
+SETTLEMENTS: Final = "get_last_settlements_by_currency"
+DELIVERY_PRICES: Final = "get_delivery_prices"
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+BARS_MAX: Final = 5_001
+"""So many candles an answer holds at most, the newest; the older part is left out without a word."""
+VOLATILITY_BARS_MAX: Final = 1_000
+FUNDING_HOURS_MAX: Final = 744
+SETTLED_AT_MS: Final = 8 * HOUR_MS
+"""Time of day of settlements and expiries, UTC."""
+CHART_RESOLUTIONS: Final = {
+    "1": ("1m", MINUTE_MS),
+    "3": ("3m", 3 * MINUTE_MS),
+    "5": ("5m", 5 * MINUTE_MS),
+    "10": ("10m", 10 * MINUTE_MS),
+    "15": ("15m", 15 * MINUTE_MS),
+    "30": ("30m", 30 * MINUTE_MS),
+    "60": ("1h", HOUR_MS),
+    "120": ("2h", 2 * HOUR_MS),
+    "180": ("3h", 3 * HOUR_MS),
+    "360": ("6h", 6 * HOUR_MS),
+    "720": ("12h", 12 * HOUR_MS),
+    "1D": ("1d", DAY_MS),
+}
+"""The venue's word for the length of a candle, ours, and the length in ms."""
+VOLATILITY_RESOLUTIONS: Final = {
+    "1": ("1s", 1_000),
+    "60": ("1m", MINUTE_MS),
+    "3600": ("1h", HOUR_MS),
+    "43200": ("12h", 12 * HOUR_MS),
+    "1D": ("1d", DAY_MS),
+}
+
+
+class _Chart(Struct, gc=False):
+    ticks: list[wire.Milliseconds]
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    volume: list[float]
+    cost: list[float]
+
+
+class _ChartReply(Struct, gc=False):
+    result: _Chart
+
+
+class _Volatility(Struct, gc=False):
+    data: list[tuple[wire.Milliseconds, float, float, float, float]]
+    continuation: int | None = None
+
+
+class _VolatilityReply(Struct, gc=False):
+    result: _Volatility
+
+
+class _IndexChartReply(Struct, gc=False):
+    result: list[tuple[Annotated[float, Meta(ge=wire.FIRST_MS, lt=wire.END_MS)], float]]
+
+
+class _Settlement(Struct, gc=False, kw_only=True):
+    """One row of the venue's settlements. Which amounts there are depends on its type."""
+
+    type: str
+    timestamp: wire.Milliseconds
+    instrument_name: str | None = None
+    index_price: wire.Number = wire.ABSENT
+    mark_price: wire.Number = wire.ABSENT
+    position: wire.Number = wire.ABSENT
+    session_profit_loss: wire.Number = wire.ABSENT
+    profit_loss: wire.Number = wire.ABSENT
+    funding: wire.Number = wire.ABSENT
+    funded: wire.Number = wire.ABSENT
+    session_bankruptcy: wire.Number = msgspec.field(name="session_bankrupcy", default=wire.ABSENT)
+    session_tax: wire.Number = wire.ABSENT
+    session_tax_rate: wire.Number = wire.ABSENT
+    socialized: wire.Number = wire.ABSENT
+
+
+class _Settlements(Struct, gc=False):
+    settlements: list[_Settlement]
+    continuation: str | None = None
+
+
+class _SettlementsReply(Struct, gc=False):
+    result: _Settlements
+
+
+class _Delivery(Struct, gc=False):
+    date: str
+    delivery_price: float
+
+
+class _Deliveries(Struct, gc=False):
+    data: list[_Delivery]
+    records_total: int
+
+
+class _DeliveriesReply(Struct, gc=False):
+    result: _Deliveries
+
+
+_CHART: Final = msgspec.json.Decoder(_ChartReply)
+_VOLATILITY: Final = msgspec.json.Decoder(_VolatilityReply)
+_INDEX_CHART: Final = msgspec.json.Decoder(_IndexChartReply)
+_SETTLEMENTS: Final = msgspec.json.Decoder(_SettlementsReply)
+_DELIVERIES: Final = msgspec.json.Decoder(_DeliveriesReply)
+_AMOUNTS: Final = tuple(
+    name for name in _Settlement.__struct_fields__ if name not in ("type", "timestamp", "instrument_name")
+)
+
+
+def candles(answer: Answer) -> Decoded:
+    """Bars of `get_tradingview_chart_data`; a bar in which nothing was traded has volume 0.
+
+    Raises:
+        SchemaDriftError: the body is no such answer, or the question does not say what was asked for.
+    """
+    name, step = _resolution(answer, CHART_RESOLUTIONS)
+    instrument = answer.params.get("instrument_name", "")
+    try:
+        chart = _CHART.decode(answer.body).result
+    except wire.DECODE_ERRORS as error:
+        raise answer.unreadable(error) from None
+    ticks = np.array(chart.ticks, np.int64)
+    payload = [np.array(getattr(chart, n)) for n in ("open", "high", "low", "close", "volume", "cost")]
+    if any(len(column) != len(ticks) for column in payload):
+        raise answer.unreadable("its columns differ in length")
+    first = answer.number("start_timestamp") // step * step + step
+    end = _closed_by(answer, step)
+    if len(ticks) >= BARS_MAX:
+        first = max(first, int(ticks[0]))
+    keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
+    if not keep.all():
+        ticks, payload = ticks[keep], [column[keep] for column in payload]
+    rows = _bars("candles", answer, instrument, None, name, ticks, payload, source="venue")
+    span = Span("candles", instrument, name, first * MS_IN_US, max(end, first) * MS_IN_US)
+    return decoded("candles", rows, answer, span)
+
+
+def volatility(answer: Answer) -> Decoded:
+    """Bars of the volatility index of a currency; SchemaDriftError as for `candles`."""
+    name, step = _resolution(answer, VOLATILITY_RESOLUTIONS)
+    index = volatility_index(answer.params.get("currency", ""))
+    try:
+        result = _VOLATILITY.decode(answer.body).result
+    except wire.DECODE_ERRORS as error:
+        raise answer.unreadable(error) from None
+    cells = np.array(result.data, np.float64).reshape(-1, 5)
+    ticks = cells[:, 0].astype(np.int64)
+    first = -(-answer.number("start_timestamp") // step) * step
+    end = _closed_by(answer, step)
+    if len(ticks) and (result.continuation is not None or len(ticks) >= VOLATILITY_BARS_MAX):
+        first = max(first, int(ticks[0]))
+    keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
+    payload = [cells[keep, n] for n in range(1, 5)]
+    rows = _bars("volatility_index", answer, index, "index", name, ticks[keep], payload)
+    span = Span("volatility", index, name, first * MS_IN_US, max(end, first) * MS_IN_US)
+    return decoded("volatility_index", rows, answer, span)
+
+
+def index_chart(answer: Answer) -> Decoded:
+    """Points of an index's chart; how far apart they are is the venue's choice by range.
+
+    Raises:
+        SchemaDriftError: the body is no such answer.
+    """
+    index = answer.params.get("index_name", "")
+    try:
+        points = np.array(_INDEX_CHART.decode(answer.body).result, np.float64).reshape(-1, 2)
+    except wire.DECODE_ERRORS as error:
+        raise answer.unreadable(error) from None
+    ticks = points[:, 0].astype(np.int64)
+    order = np.argsort(ticks, kind="stable")
+    ticks, prices = ticks[order], points[order, 1]
+    rows = _rows(answer, _named(answer, index, "index"), ticks, {"price": numbers(prices)})
+    span_us = (int(ticks[0]) * MS_IN_US, int(ticks[-1]) * MS_IN_US + 1) if len(ticks) else (None, None)
+    return decoded("index_prices", rows, answer, Span("index", index, answer.params.get("range"), *span_us))
+
+
+def settlements(answer: Answer) -> Decoded:
+    """A page of settlements of a currency, newest first; `search_start_timestamp` is its upper bound.
+
+    The pages of one search form a chain, each asked for with the cursor of the one before. The span on record is that
+    of the chain up to here: from the oldest row on (not from within its millisecond, which the next page may go on
+    with), or from the beginning of time where the venue gave no further cursor.
+
+    Raises:
+        SchemaDriftError: the body is no such answer.
+    """
+    try:
+        page = _SETTLEMENTS.decode(answer.body).result
+    except wire.DECODE_ERRORS as error:
+        raise answer.unreadable(error) from None
+    taken = [row for row in page.settlements if row.instrument_name is not None]
+    if len(taken) < len(page.settlements):
+        raise answer.unreadable("a settlement without instrument_name")
+    known = Instruments()
+    try:
+        codes = np.array([known.code(str(row.instrument_name)) for row in taken], np.int32)
+    except InputError as error:
+        raise answer.unreadable(error) from None
+    ticks = np.array([row.timestamp for row in taken], np.int64)
+    kinds = pa.array([row.type for row in taken], pa.string())
+    amounts = {name: numbers(floats([getattr(row, name) for row in taken])) for name in _AMOUNTS}
+    rows = _rows(answer, (known, codes), ticks, {"type": kinds, **amounts})
+    last = page.continuation is None
+    start_us = EPOCH_US if last or not len(ticks) else int(ticks.min()) * MS_IN_US + 1
+    end_us = answer.number("search_start_timestamp") * MS_IN_US + 1
+    span = Span(
+        "settlements", answer.params.get("currency", ""), answer.params.get("type"), min(start_us, end_us), end_us,
+        cursor=page.continuation,
+    )  # fmt: skip
+    return decoded("settlements", rows, answer, span)
+
+
+def delivery_prices(answer: Answer) -> Decoded:
+    """A page of an index's delivery prices by day, newest first, as settlements of the type delivery_price.
+
+    The span on record is from the oldest day of the page up to its newest; the first page reaches up to the question.
+
+    Raises:
+        SchemaDriftError: the body is no such answer.
+    """
+    index = answer.params.get("index_name", "")
+    try:
+        page = _DELIVERIES.decode(answer.body).result
+        days = [datetime.strptime(row.date, "%Y-%m-%d").replace(tzinfo=UTC) for row in page.data]
+    except (*wire.DECODE_ERRORS, ValueError) as error:
+        raise answer.unreadable(error) from None
+    ticks = np.array([int(day.timestamp()) * 1_000 + SETTLED_AT_MS for day in days], np.int64)
+    prices = numbers(floats([row.delivery_price for row in page.data]))
+    kinds = words(np.zeros(len(ticks), np.int32), ["delivery_price"])
+    rows = _rows(answer, _named(answer, index, "index", len(ticks)), ticks, {"type": kinds, "index_price": prices})
+    offset = answer.optional("offset") or 0
+    asked_us = answer.asked_us()
+    newest = int(ticks.max()) * MS_IN_US + 1 if len(ticks) else asked_us
+    oldest = int(ticks.min()) * MS_IN_US if len(ticks) else newest
+    last = offset + len(ticks) >= page.records_total
+    span = Span("delivery_prices", index, None, EPOCH_US if last else oldest, newest if offset else asked_us)
+    return decoded("settlements", rows, answer, span)
+
+
+def volatility_index(currency: str) -> str:
+    """Name of the volatility index of a currency, as its channel writes it: btc_usd."""
+    return f"{currency.lower()}_usd"
+
+
+def _resolution(answer: Answer, known: dict[str, tuple[str, int]]) -> tuple[str, int]:
+    given = answer.params.get("resolution", "")
+    if given not in known:
+        raise SchemaDriftError(f"{answer.method} was asked with resolution={given!r}: unknown")
+    return known[given]
+
+
+def _closed_by(answer: Answer, step: int) -> int:
+    """End, ms, of the last bar that was asked for and had closed by then."""
+    closed = answer.asked_us() // MS_IN_US // step * step
+    return min(answer.number("end_timestamp") // step * step + step, closed)
+
+
+def _rising(answer: Answer, ticks: Ints) -> npt.NDArray[np.bool_]:
+    if (ticks[1:] <= ticks[:-1]).any():
+        raise answer.unreadable("its times do not rise")
+    return np.ones(len(ticks), np.bool_)
+
+
+def _named(
+    answer: Answer, name: str, kind: str | None, rows: int | None = None
+) -> tuple[Instruments, npt.NDArray[np.int32]]:
+    """The one instrument, or index, that all rows are about."""
+    known = Instruments(index_family) if kind == "index" else Instruments()
+    try:
+        known.code(name)
+    except InputError as error:
+        raise answer.unreadable(error) from None
+    return known, np.zeros(-1 if rows is None else rows, np.int32) if rows is not None else _ONE
+
+
+_ONE: Final = np.zeros(1, np.int32)
+
+
+def _bars(
+    table: str, answer: Answer, instrument: str, kind: str | None, resolution: str, ticks: Ints,
+    payload: Sequence[Floats], source: str | None = None,
+) -> pa.Table:  # fmt: skip
+    zeros = np.zeros(len(ticks), np.int32)
+    named = ("open", "high", "low", "close", "volume", "cost")
+    more: dict[str, Any] = {name: numbers(column) for name, column in zip(named, payload, strict=False)}
+    more["resolution"] = words(zeros, [resolution])
+    if source is not None:
+        more["source"] = words(zeros, [source])
+    del table
+    return _rows(answer, _named(answer, instrument, kind, len(ticks)), ticks, more)
+
+
+def _rows(
+    answer: Answer, named: tuple[Instruments, npt.NDArray[np.int32]], ticks: Ints, payload: dict[str, Any]
+) -> pa.Table:
+    """Rows of any of these tables: what every row has, and `payload`."""
+    known, codes = named
+    if len(codes) != len(ticks):
+        codes = np.zeros(len(ticks), np.int32)
+    recv = np.full(len(ticks), answer.recv_ns // columns.US_IN_NS, np.int64)
+    return pa.table(
+        {
+            "venue": words(np.zeros(len(ticks), np.int32), [columns.VENUE]),
+            "instrument": known.name_column(codes),
+            "ts": times(ticks * MS_IN_US),
+            "recv_ts": times(recv),
+            **payload,
+            "family": known.family_column(codes),
+            "record": pa.array(np.zeros(len(ticks), np.int32)),
+        }
+    )
