@@ -31,7 +31,7 @@ LEFT_OUT: Final[dict[str, set[str]]] = {
     "perpetual": set(),
     "deribit_price_index": set(),
     "deribit_volatility_index": {"estimated_delivery"},
-    "markprice": set(),
+    "markprice.options": set(),
     "funding_rate_history": set(),
 }  # fmt: skip
 """Fields of the venue that are known, and not tabulated."""
@@ -221,6 +221,42 @@ class BookFrame(Struct, gc=False):
     params: BookParams
 
 
+class PerpetualParams(Struct, gc=False):
+    channel: str
+    data: Perpetual
+
+
+class PerpetualFrame(Struct, gc=False):
+    params: PerpetualParams
+
+
+class PriceIndexParams(Struct, gc=False):
+    channel: str
+    data: PriceIndex
+
+
+class PriceIndexFrame(Struct, gc=False):
+    params: PriceIndexParams
+
+
+class VolatilityIndexParams(Struct, gc=False):
+    channel: str
+    data: VolatilityIndex
+
+
+class VolatilityIndexFrame(Struct, gc=False):
+    params: VolatilityIndexParams
+
+
+class MarksParams(Struct, gc=False):
+    channel: str
+    data: list[Mark]
+
+
+class MarksFrame(Struct, gc=False):
+    params: MarksParams
+
+
 class Reply(Struct):
     """A reply to a request; `error` is what the venue says instead of a `result`."""
 
@@ -255,7 +291,7 @@ KNOWN: Final[dict[str, frozenset[str]]] = {
         ("book", Book),
         ("perpetual", Perpetual),
         ("deribit_price_index", PriceIndex),
-        ("markprice", Mark),
+        ("markprice.options", Mark),
         ("deribit_volatility_index", VolatilityIndex),
         ("funding_rate_history", FundingHour),
     )
@@ -265,6 +301,10 @@ KNOWN: Final[dict[str, frozenset[str]]] = {
 ticker_frame: Final = msgspec.json.Decoder(TickerFrame)
 trades_frame: Final = msgspec.json.Decoder(TradesFrame)
 book_frame: Final = msgspec.json.Decoder(BookFrame)
+perpetual_frame: Final = msgspec.json.Decoder(PerpetualFrame)
+price_index_frame: Final = msgspec.json.Decoder(PriceIndexFrame)
+volatility_index_frame: Final = msgspec.json.Decoder(VolatilityIndexFrame)
+marks_frame: Final = msgspec.json.Decoder(MarksFrame)
 levels: Final = msgspec.json.Decoder(list[Level])
 envelope: Final = msgspec.json.Decoder(Envelope)
 notification: Final = msgspec.json.Decoder(Notification)
