@@ -198,7 +198,10 @@ class _Run:
         found: defaultdict[str, list[pa.Table]] = defaultdict(list)
         for i in at.tolist():
             try:
-                decoded = decode_answer(decode_response(self.payloads[i]), int(self.recv_ns[i]))
+                said = decode_response(self.payloads[i])
+                decoded = decode_answer(
+                    said.url, said.status, bytes(said.body), int(self.recv_ns[i]), said.requested_ns
+                )
             except (SchemaDriftError, VenueRefusedError) as error:
                 refused[i] = str(error)
                 continue

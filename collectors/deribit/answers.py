@@ -8,67 +8,163 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-import numpy as np
+import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from collectors.deribit import history_answers, wire
+from collectors.deribit.answer import MS_IN_US, Answer, Span, on_record, only, recorded, within
 from collectors.deribit.decode import Decoded, Reject
 from collectors.deribit.funding_answers import HISTORY, decode_funding
 from collectors.deribit.instruments import RefusedInstrument, decode_instruments
-from collectors.deribit.trade_answers import decode_trades
+from collectors.deribit.rpc import Fault
+from collectors.deribit.trade_answers import BY_INSTRUMENT, decode_trades
 
 HTTP_OK: Final = 200
+HTTP_REFUSED: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A REST answer: the parameters it was asked with, its body, and when it was received (ns)."""
-
-    params: Mapping[str, str]
-    body: bytes
-    recv_ns: int
+class _Refusal(msgspec.Struct):
+    error: Fault
 
 
-def decode_answer(url: str, status: int, body: bytes, recv_ns: int) -> Decoded | None:
+_REFUSAL: Final = msgspec.json.Decoder(_Refusal)
+
+
+def decode_answer(
+    url: str, status: int, body: bytes, recv_ns: int, requested_ns: int | None = None
+) -> Decoded | None:
     """The rows of the answer that came from `url`, all with `record` 0; None where none are made of it.
+
+    An answer about the past also has a row in `backfills`, even one in which the venue refuses for good.
 
     Raises:
         SchemaDriftError: the body is not what this method answers with.
         VenueRefusedError: the body is the venue's error.
     """
     parts = urlsplit(url)
-    decoder = DECODERS.get(parts.path.rpartition("/")[2])
-    if decoder is None or status != HTTP_OK:
+    path, _, method = parts.path.rpartition("/")
+    decoder = DECODERS.get(method)
+    if decoder is None:
         return None
-    return decoder(Answer(dict(parse_qsl(parts.query)), body, recv_ns))
+    host = parts.netloc + path.removesuffix("/public")
+    asked_ns = recv_ns if requested_ns is None else requested_ns
+    answer = Answer(method, dict(parse_qsl(parts.query)), body, recv_ns, asked_ns, host)
+    if status == HTTP_REFUSED:
+        return _refused(answer)
+    return decoder(answer) if status == HTTP_OK else None
 
 
-def only(name: str, rows: pa.Table, rejects: list[Reject] | None = None) -> Decoded:
-    """An answer that is nothing but `rows` of table `name`."""
-    rows = rows.append_column("record", pa.array(np.zeros(len(rows), np.int32)))
-    return Decoded({name: rows}, rejects or [], Counter(), 0, Counter(), [])
+def _refused(answer: Answer) -> Decoded | None:
+    """Only the row of `backfills`; None where nothing was asked about the past."""
+    dataset = DATASETS.get(answer.method)
+    subject = next((answer.params[name] for name in SUBJECTS if name in answer.params), None)
+    if dataset is None or subject is None:
+        return None
+    try:
+        reason = str(_REFUSAL.decode(answer.body).error)
+    except wire.DECODE_ERRORS as error:
+        raise answer.unreadable(error) from None
+    first, last = answer.optional("start_timestamp"), answer.optional("end_timestamp")
+    span = Span(
+        dataset,
+        subject,
+        answer.params.get("resolution"),
+        None if first is None else first * MS_IN_US,
+        None if last is None else last * MS_IN_US,
+        answer.optional("start_seq"),
+        answer.optional("end_seq"),
+        refusal=reason,
+    )
+    return Decoded({"backfills": on_record(answer, span, 0)}, [], Counter(), 0, Counter(), [])
 
 
 def _trades(answer: Answer) -> Decoded:
-    return decode_trades(answer.body, answer.recv_ns)
+    """Trades. What an answer holds beyond the numbers asked for is left to the answers that were asked for those.
+
+    A question for one trade without its number is only to learn a number: the trade itself is asked for again.
+    """
+    found = decode_trades(answer.body, answer.recv_ns)
+    first, last, count = (answer.optional(name) for name in ("start_seq", "end_seq", "count"))
+    by_number = first is not None or last is not None
+    if count == 1 and not by_number:
+        return Decoded({}, found.rejects, found.unknown_fields, 0, Counter(), [])
+    given = len(found.tables["trades"])
+    full = given >= (count or TRADES_BY_DEFAULT)
+    if not by_number:
+        return recorded(found, answer, _listed(answer, found, full=full), given)
+    first = first or 0
+    found = within(found, "trades", first, last, "trade_seq")
+    rows = found.tables["trades"]
+    if full:  # what follows the newest row has been cut off
+        last = int(pc.max(rows["trade_seq"]).as_py()) if len(rows) else first - 1
+    span = Span("trades", answer.params.get("instrument_name", ""), start_seq=first, end_seq=last)
+    return recorded(found, answer, span, len(rows))
+
+
+def _listed(answer: Answer, found: Decoded, *, full: bool) -> Span:
+    """What a page of trades by time spans: where it is full, up to the millisecond of its newest trade."""
+    subject = next((answer.params[name] for name in SUBJECTS if name in answer.params), "any")
+    first, last = answer.optional("start_timestamp"), answer.optional("end_timestamp")
+    end_us = None if last is None else last * MS_IN_US + 1
+    if full:
+        end_us = int(pc.max(found.tables["trades"]["ts"]).cast(pa.int64()).as_py())
+    start_us = None if first is None else first * MS_IN_US
+    return Span("trades", subject, answer.params.get("kind"), start_us, end_us)
+
+
+def _listing(answer: Answer) -> Span:
+    expired = answer.params.get("expired") == "true"
+    currency, kind = answer.params.get("currency", "any"), answer.params.get("kind", "any")
+    asked_us = answer.asked_us()
+    dataset = "expired_instruments" if expired else "instruments"
+    return Span(dataset, currency, kind, start_us=0, end_us=asked_us)
 
 
 def _instruments(answer: Answer) -> Decoded:
     strange: list[RefusedInstrument] = []
     rows = decode_instruments(answer.body, answer.recv_ns, strange)
     told = f"{len(strange)} instruments of the listing refused, first: " if strange else ""
-    return only("instruments", rows, [Reject(0, told + strange[0].reason)] if strange else None)
+    found = only("instruments", rows, [Reject(0, told + strange[0].reason)] if strange else None)
+    return recorded(found, answer, _listing(answer), len(rows))
 
 
 def _funding(answer: Answer) -> Decoded:
-    return decode_funding(answer.params.get("instrument_name", ""), answer.body, answer.recv_ns)
+    """Hourly rows after the start asked for, which itself is excluded; the newest 744, see `history_answers`."""
+    instrument = answer.params.get("instrument_name", "")
+    found = decode_funding(instrument, answer.body, answer.recv_ns)
+    first, last = answer.number("start_timestamp") + 1, answer.number("end_timestamp")
+    last = min(last, answer.asked_us() // MS_IN_US)
+    given = found.tables["funding"]
+    if len(given) >= history_answers.FUNDING_HOURS_MAX:
+        first = max(first, int(pc.min(given["ts"]).cast(pa.int64()).as_py()) // MS_IN_US)
+    found = within(found, "funding", first * MS_IN_US, last * MS_IN_US, "ts")
+    span = Span("funding", instrument, None, first * MS_IN_US, max(last + 1, first) * MS_IN_US)
+    return recorded(found, answer, span, len(found.tables["funding"]))
 
 
+SUBJECTS: Final = ("instrument_name", "index_name", "currency")
+TRADES_BY_DEFAULT: Final = 10
+DATASETS: Final[Mapping[str, str]] = {
+    history_answers.CHART: "candles",
+    history_answers.VOLATILITY: "volatility",
+    history_answers.INDEX_CHART: "index",
+    history_answers.SETTLEMENTS: "settlements",
+    history_answers.DELIVERY_PRICES: "delivery_prices",
+    HISTORY: "funding",
+    BY_INSTRUMENT: "trades",
+}
+"""What a refusal is on record for, by method."""
 DECODERS: Final[Mapping[str, Callable[[Answer], Decoded]]] = {
     HISTORY: _funding,
+    history_answers.CHART: history_answers.candles,
+    history_answers.VOLATILITY: history_answers.volatility,
+    history_answers.INDEX_CHART: history_answers.index_chart,
+    history_answers.SETTLEMENTS: history_answers.settlements,
+    history_answers.DELIVERY_PRICES: history_answers.delivery_prices,
     "get_instruments": _instruments,
     "get_last_trades_by_instrument": _trades,
     "get_last_trades_by_instrument_and_time": _trades,

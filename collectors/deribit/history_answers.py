@@ -166,7 +166,8 @@ def candles(answer: Answer) -> Decoded:
     keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
     if not keep.all():
         ticks, payload = ticks[keep], [column[keep] for column in payload]
-    rows = _bars("candles", answer, instrument, None, name, ticks, payload, source="venue")
+    bars = {**_bars(name, payload), "source": words(np.zeros(len(ticks), np.int32), ["venue"])}
+    rows = _rows(answer, _one(answer, instrument, len(ticks)), ticks, bars)
     span = Span("candles", instrument, name, first * MS_IN_US, max(end, first) * MS_IN_US)
     return decoded("candles", rows, answer, span)
 
@@ -186,8 +187,8 @@ def volatility(answer: Answer) -> Decoded:
     if len(ticks) and (result.continuation is not None or len(ticks) >= VOLATILITY_BARS_MAX):
         first = max(first, int(ticks[0]))
     keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
-    payload = [cells[keep, n] for n in range(1, 5)]
-    rows = _bars("volatility_index", answer, index, "index", name, ticks[keep], payload)
+    ticks, bars = ticks[keep], _bars(name, [cells[keep, n] for n in range(1, 5)])
+    rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, bars)
     span = Span("volatility", index, name, first * MS_IN_US, max(end, first) * MS_IN_US)
     return decoded("volatility_index", rows, answer, span)
 
@@ -206,7 +207,7 @@ def index_chart(answer: Answer) -> Decoded:
     ticks = points[:, 0].astype(np.int64)
     order = np.argsort(ticks, kind="stable")
     ticks, prices = ticks[order], points[order, 1]
-    rows = _rows(answer, _named(answer, index, "index"), ticks, {"price": numbers(prices)})
+    rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, {"price": numbers(prices)})
     span_us = (int(ticks[0]) * MS_IN_US, int(ticks[-1]) * MS_IN_US + 1) if len(ticks) else (None, None)
     return decoded("index_prices", rows, answer, Span("index", index, answer.params.get("range"), *span_us))
 
@@ -264,7 +265,8 @@ def delivery_prices(answer: Answer) -> Decoded:
     ticks = np.array([int(day.timestamp()) * 1_000 + SETTLED_AT_MS for day in days], np.int64)
     prices = numbers(floats([row.delivery_price for row in page.data]))
     kinds = words(np.zeros(len(ticks), np.int32), ["delivery_price"])
-    rows = _rows(answer, _named(answer, index, "index", len(ticks)), ticks, {"type": kinds, "index_price": prices})
+    named = _one(answer, index, len(ticks), index=True)
+    rows = _rows(answer, named, ticks, {"type": kinds, "index_price": prices})
     offset = answer.optional("offset") or 0
     asked_us = answer.asked_us()
     newest = int(ticks.max()) * MS_IN_US + 1 if len(ticks) else asked_us
@@ -298,33 +300,23 @@ def _rising(answer: Answer, ticks: Ints) -> npt.NDArray[np.bool_]:
     return np.ones(len(ticks), np.bool_)
 
 
-def _named(
-    answer: Answer, name: str, kind: str | None, rows: int | None = None
+def _one(
+    answer: Answer, name: str, rows: int, *, index: bool = False
 ) -> tuple[Instruments, npt.NDArray[np.int32]]:
-    """The one instrument, or index, that all rows are about."""
-    known = Instruments(index_family) if kind == "index" else Instruments()
+    """The one instrument (or index) that all rows are about, and its code in each of them."""
+    known = Instruments(index_family) if index else Instruments()
     try:
         known.code(name)
     except InputError as error:
         raise answer.unreadable(error) from None
-    return known, np.zeros(-1 if rows is None else rows, np.int32) if rows is not None else _ONE
+    return known, np.zeros(rows, np.int32)
 
 
-_ONE: Final = np.zeros(1, np.int32)
-
-
-def _bars(
-    table: str, answer: Answer, instrument: str, kind: str | None, resolution: str, ticks: Ints,
-    payload: Sequence[Floats], source: str | None = None,
-) -> pa.Table:  # fmt: skip
-    zeros = np.zeros(len(ticks), np.int32)
+def _bars(resolution: str, payload: Sequence[Floats]) -> dict[str, Any]:
+    """Columns of bars in the order open, high, low, close and, where there are any, volume, cost."""
     named = ("open", "high", "low", "close", "volume", "cost")
-    more: dict[str, Any] = {name: numbers(column) for name, column in zip(named, payload, strict=False)}
-    more["resolution"] = words(zeros, [resolution])
-    if source is not None:
-        more["source"] = words(zeros, [source])
-    del table
-    return _rows(answer, _named(answer, instrument, kind, len(ticks)), ticks, more)
+    found: dict[str, Any] = {name: numbers(column) for name, column in zip(named, payload, strict=False)}
+    return {**found, "resolution": words(np.zeros(len(payload[0]), np.int32), [resolution])}
 
 
 def _rows(
@@ -332,17 +324,15 @@ def _rows(
 ) -> pa.Table:
     """Rows of any of these tables: what every row has, and `payload`."""
     known, codes = named
-    if len(codes) != len(ticks):
-        codes = np.zeros(len(ticks), np.int32)
-    recv = np.full(len(ticks), answer.recv_ns // columns.US_IN_NS, np.int64)
+    zeros = np.zeros(len(ticks), np.int32)
     return pa.table(
         {
-            "venue": words(np.zeros(len(ticks), np.int32), [columns.VENUE]),
+            "venue": words(zeros, [columns.VENUE]),
             "instrument": known.name_column(codes),
             "ts": times(ticks * MS_IN_US),
-            "recv_ts": times(recv),
+            "recv_ts": times(np.full(len(ticks), answer.recv_ns // columns.US_IN_NS, np.int64)),
             **payload,
             "family": known.family_column(codes),
-            "record": pa.array(np.zeros(len(ticks), np.int32)),
+            "record": pa.array(zeros),
         }
     )

@@ -13,6 +13,7 @@ from collectors.deribit.decode import Decoded, decode
 from lake.errors import SchemaDriftError, VenueRefusedError
 
 BY_INSTRUMENT: Final = "get_last_trades_by_instrument"
+BY_INSTRUMENT_AND_TIME: Final = "get_last_trades_by_instrument_and_time"
 BY_TIME: Final = "get_last_trades_by_currency_and_time"
 
 
