@@ -19,6 +19,7 @@ from collectors.deribit import history_answers, wire
 from collectors.deribit.answer import MS_IN_US, Answer, Span, on_record, only, recorded, within
 from collectors.deribit.decode import Decoded, Reject
 from collectors.deribit.funding_answers import HISTORY, decode_funding
+from collectors.deribit.history_answers import FUNDING_HOURS_MAX, HOUR_MS, known_up_to
 from collectors.deribit.instruments import RefusedInstrument, decode_instruments
 from collectors.deribit.rpc import Fault
 from collectors.deribit.trade_answers import BY_INSTRUMENT, decode_trades
@@ -137,13 +138,15 @@ def _funding(answer: Answer) -> Decoded:
     instrument = answer.params.get("instrument_name", "")
     found = decode_funding(instrument, answer.body, answer.recv_ns)
     first, last = answer.number("start_timestamp") + 1, answer.number("end_timestamp")
-    last = min(last, answer.asked_us() // MS_IN_US)
     given = found.tables["funding"]
-    if len(given) >= history_answers.FUNDING_HOURS_MAX:
+    if len(given) >= FUNDING_HOURS_MAX:
         first = max(first, int(pc.min(given["ts"]).cast(pa.int64()).as_py()) // MS_IN_US)
     found = within(found, "funding", first * MS_IN_US, last * MS_IN_US, "ts")
-    span = Span("funding", instrument, None, first * MS_IN_US, max(last + 1, first) * MS_IN_US)
-    return recorded(found, answer, span, len(found.tables["funding"]))
+    rows = found.tables["funding"]
+    newest = int(pc.max(rows["ts"]).cast(pa.int64()).as_py()) // MS_IN_US if len(rows) else 0
+    end = known_up_to(last, newest, answer.asked_us() // MS_IN_US, 2 * HOUR_MS) + 1
+    span = Span("funding", instrument, None, first * MS_IN_US, max(end, first) * MS_IN_US)
+    return recorded(found, answer, span, len(rows))
 
 
 SUBJECTS: Final = ("instrument_name", "index_name", "currency")

@@ -38,6 +38,8 @@ BARS_MAX: Final = 5_001
 """So many candles an answer holds at most, the newest; the older part is left out without a word."""
 VOLATILITY_BARS_MAX: Final = 1_000
 FUNDING_HOURS_MAX: Final = 744
+PUBLISHED_AFTER_MS: Final = 10 * MINUTE_MS
+"""A bar that is not in an answer so long after it closed is not there; the venue does not say how long it takes."""
 SETTLED_AT_MS: Final = 8 * HOUR_MS
 """Time of day of settlements and expiries, UTC."""
 CHART_RESOLUTIONS: Final = {
@@ -168,6 +170,7 @@ def candles(answer: Answer) -> Decoded:
         ticks, payload = ticks[keep], [column[keep] for column in payload]
     bars = {**_bars(name, payload), "source": words(np.zeros(len(ticks), np.int32), ["venue"])}
     rows = _rows(answer, _one(answer, instrument, len(ticks)), ticks, bars)
+    end = _known_end(answer, ticks, step, end)
     span = Span("candles", instrument, name, first * MS_IN_US, max(end, first) * MS_IN_US)
     return decoded("candles", rows, answer, span)
 
@@ -189,6 +192,7 @@ def volatility(answer: Answer) -> Decoded:
     keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
     ticks, bars = ticks[keep], _bars(name, [cells[keep, n] for n in range(1, 5)])
     rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, bars)
+    end = _known_end(answer, ticks, step, end)
     span = Span("volatility", index, name, first * MS_IN_US, max(end, first) * MS_IN_US)
     return decoded("volatility_index", rows, answer, span)
 
@@ -292,6 +296,20 @@ def _closed_by(answer: Answer, step: int) -> int:
     """End, ms, of the last bar that was asked for and had closed by then."""
     closed = answer.asked_us() // MS_IN_US // step * step
     return min(answer.number("end_timestamp") // step * step + step, closed)
+
+
+def _known_end(answer: Answer, ticks: Ints, step: int, end: int) -> int:
+    last = int(ticks[-1]) + step if len(ticks) else 0
+    return known_up_to(end, last, answer.asked_us() // MS_IN_US // step * step, max(step, PUBLISHED_AFTER_MS))
+
+
+def known_up_to(end: int, last: int, asked: int, lag: int) -> int:
+    """Up to where an answer speaks for itself, all in one unit of time.
+
+    What is missing at its end may only not have been published yet: within `lag` before `asked` nothing counts as
+    lacking at the venue, so the span ends after its `last` row there.
+    """
+    return min(end, max(last, asked - lag))
 
 
 def _rising(answer: Answer, ticks: Ints) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from lake.schema import TABLES
 SEEN_NS = 1_789_693_201_000_000_123
 URL = (
     "https://www.deribit.com/api/v2/public/get_funding_rate_history"
-    "?instrument_name=BTC-PERPETUAL&start_timestamp=1789689600000&end_timestamp=1789693200000"
+    "?instrument_name=BTC-PERPETUAL&start_timestamp=1789689600000&end_timestamp=1789696800000"
 )
 HOUR = {
     "timestamp": 1789693200000,
