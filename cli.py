@@ -66,6 +66,7 @@ def sections() -> dict[str, type]:
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
     from lake.spool import SpoolSettings
+    from pipeline.backfill.settings import BackfillSettings
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
     from pipeline.ingest import IngestSettings
@@ -75,6 +76,7 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "backfill": BackfillSettings,
         "chain": ChainSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
@@ -347,6 +349,70 @@ def _day(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
+
+
+@app.command()
+def backfill(
+    context: typer.Context,
+    dataset: Annotated[
+        str,
+        typer.Argument(help="candles, trades, funding, index, volatility, instruments or settlements."),
+    ],
+    instrument: Annotated[list[str] | None, typer.Option(help="Only this instrument; repeatable.")] = None,
+    currency: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this currency, as the venue groups instruments; repeatable."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="future, option, spot, …; repeatable. By default futures, of trades options too."),
+    ] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last UTC day.")] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Length of the bars: of candles in minutes (1), of volatility in seconds (3600); 1D."
+        ),
+    ] = None,
+    strikes: Annotated[str | None, typer.Option(help="Only options with strikes LOW-HIGH.")] = None,
+    expired: Annotated[
+        bool, typer.Option("--expired/--living", help="Expired instruments too, or only living ones.")
+    ] = True,
+    reread: Annotated[
+        str | None,
+        typer.Option(
+            help="Trades: read this UTC day again, for what the venue tells only later (liquidations)."
+        ),
+    ] = None,
+    rest_url: Annotated[str | None, typer.Option(help="REST address of the venue.")] = None,
+    history_url: Annotated[str | None, typer.Option(help="Address of the host of old trades.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask the venue for all it still has of the past that the lake lacks; Ctrl-C and crashes cost seconds.
+
+    Example: lake --root data backfill candles --currency BTC --from 2024-01-01
+    """
+    from pipeline.backfill import Choice, backfill_now
+    from pipeline.backfill.plan import midnight, strike_range
+
+    this: _Context = context.obj
+    choice = Choice(
+        instruments=tuple(instrument or ()),
+        currencies=tuple(text.upper() for text in currency or ()),
+        kinds=tuple(kind or ()),
+        start=midnight(_day(start)) if start else None,
+        end=midnight(_day(end) + datetime.timedelta(days=1)) if end else None,
+        resolution=resolution,
+        strikes=strike_range(strikes) if strikes else None,
+        expired=expired,
+        reread=_day(reread) if reread else None,
+    )
+    settings = this.settings("backfill", {"rest_url": rest_url, "history_url": history_url})
+    places = this.root(create=True), dataset, choice, settings, this.settings("spool")
+    if not backfill_now(*places, dry_run=dry_run, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

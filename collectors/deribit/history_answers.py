@@ -242,9 +242,10 @@ def settlements(answer: Answer) -> Decoded:
     kinds = pa.array([row.type for row in taken], pa.string())
     amounts = {name: numbers(floats([getattr(row, name) for row in taken])) for name in _AMOUNTS}
     rows = _rows(answer, (known, codes), ticks, {"type": kinds, **amounts})
-    last = page.continuation is None
-    start_us = EPOCH_US if last or not len(ticks) else int(ticks.min()) * MS_IN_US + 1
     end_us = answer.number("search_start_timestamp") * MS_IN_US + 1
+    start_us = int(ticks.min()) * MS_IN_US + 1 if len(ticks) else end_us
+    if page.continuation is None:
+        start_us = EPOCH_US
     span = Span(
         "settlements", answer.params.get("currency", ""), answer.params.get("type"), min(start_us, end_us), end_us,
         cursor=page.continuation,
@@ -255,7 +256,8 @@ def settlements(answer: Answer) -> Decoded:
 def delivery_prices(answer: Answer) -> Decoded:
     """A page of an index's delivery prices by day, newest first, as settlements of the type delivery_price.
 
-    The span on record is from the oldest day of the page up to its newest; the first page reaches up to the question.
+    The span on record is from the oldest day of the page to the one after its newest; the first page reaches up to
+    the question.
 
     Raises:
         SchemaDriftError: the body is no such answer.
@@ -273,7 +275,7 @@ def delivery_prices(answer: Answer) -> Decoded:
     rows = _rows(answer, named, ticks, {"type": kinds, "index_price": prices})
     offset = answer.optional("offset") or 0
     asked_us = answer.asked_us()
-    newest = int(ticks.max()) * MS_IN_US + 1 if len(ticks) else asked_us
+    newest = (int(ticks.max()) + DAY_MS) * MS_IN_US if len(ticks) else asked_us
     oldest = int(ticks.min()) * MS_IN_US if len(ticks) else newest
     last = offset + len(ticks) >= page.records_total
     span = Span("delivery_prices", index, None, EPOCH_US if last else oldest, newest if offset else asked_us)

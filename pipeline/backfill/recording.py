@@ -1,0 +1,126 @@
+"""From an answer to rows: into a spool stream of its own, and by ingest into the tables, exactly once.
+
+The stream is sealed in segments of bounded size; ingest takes them one by one, beside the asking. Whatever happens
+to the process, an answer that was durable is not asked again, and its rows are in the tables once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections import Counter
+from types import TracebackType
+from typing import Final, Self
+
+from lake.errors import TransientError
+from lake.events import Response, encode_response
+from lake.root import Root
+from lake.spool import RecordKind, SpoolSettings, SpoolWriter
+from pipeline.ingest import IngestSettings, ingest
+
+STREAM: Final = "deribit-backfill"
+COMMIT_MS: Final = 100.0
+COMMIT_BYTES: Final = 4 << 20
+PENDING_BYTES_MAX: Final = 64 << 20
+"""Answers not durable yet; asking waits beyond that, so that the spool never has to drop one."""
+BEHIND_MAX: Final = 8
+"""Sealed segments that ingest has not taken yet; asking waits beyond that."""
+RETRY_S: Final = 1.0
+_ONE_SEGMENT: Final = IngestSettings(records_per_commit=1)
+
+log = logging.getLogger(__name__)
+
+
+def bring_in(root: Root, spool: SpoolSettings) -> Counter[str]:
+    """Ingest what the stream holds, segment by segment; what was counted.
+
+    Raises:
+        BusyError: another process is at it, for instance the daemon's ingester.
+    """
+    report = ingest(root, _ONE_SEGMENT, spool, streams=[STREAM])
+    if report.busy_streams:
+        from lake.errors import BusyError
+
+        raise BusyError(f"stream {STREAM} is being ingested by another process; try again when it is done")
+    return report.counts
+
+
+class Recording:
+    """Keeps answers while the context lasts; when it ends, all of them are in the tables.
+
+    Raises:
+        BusyError: another backfill is running on this lake.
+    """
+
+    def __init__(self, root: Root, spool: SpoolSettings, segment_bytes: int) -> None:
+        self._root = root
+        self._spool = dataclasses.replace(
+            spool,
+            commit_interval_ms=COMMIT_MS,
+            commit_bytes=COMMIT_BYTES,
+            pending_bytes_max=4 * PENDING_BYTES_MAX,
+        )
+        self._segment_bytes = segment_bytes
+        self._bytes = 0
+        self._waiting = 0
+        self._due = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.counts: Counter[str] = Counter()
+        """What ingest has counted so far."""
+
+    async def __aenter__(self) -> Self:
+        quarantine = self._root.quarantine / "spool"
+        self._writer = await asyncio.to_thread(
+            SpoolWriter, self._root.stream(STREAM), self._spool, quarantine=quarantine
+        )
+        self._ingesting = asyncio.create_task(self._ingest_on())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ingesting.cancel()
+        try:
+            await asyncio.gather(self._ingesting, return_exceptions=True)
+        finally:
+            await asyncio.to_thread(self._writer.close)
+        await self._bring_in()
+
+    def keep(self, answer: Response) -> None:
+        """Record an answer; returns at once."""
+        payload = encode_response(answer)
+        self._writer.append(payload, kind=RecordKind.RESPONSE)
+        self._bytes += len(payload)
+        if self._bytes >= self._segment_bytes:
+            self._writer.rotate()
+            self._bytes = 0
+            self._waiting += 1
+            self._due.set()
+            if self._waiting > BEHIND_MAX:
+                self._room.clear()
+
+    async def room(self) -> None:
+        """Return when another answer may be asked for."""
+        await self._room.wait()
+        while self._writer.stats.pending_bytes > PENDING_BYTES_MAX:
+            await asyncio.to_thread(self._writer.flush)
+
+    async def _ingest_on(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            self._waiting = 0
+            await asyncio.to_thread(self._writer.flush)
+            try:
+                await self._bring_in()
+            except TransientError as error:
+                log.warning("ingest will try again: %s", error)
+                await asyncio.sleep(RETRY_S)
+                self._due.set()
+                continue
+            self._room.set()
+
+    async def _bring_in(self) -> None:
+        self.counts += await asyncio.to_thread(bring_in, self._root, self._spool)
