@@ -394,8 +394,8 @@ def backfill(
 
     Example: lake --root data backfill candles --currency BTC --from 2024-01-01
     """
-    from pipeline.backfill import Choice, backfill_now
-    from pipeline.backfill.plan import midnight, strike_range
+    from pipeline.backfill.display import backfill_now
+    from pipeline.backfill.plan import Choice, midnight, strike_range
 
     this: _Context = context.obj
     choice = Choice(

@@ -213,7 +213,7 @@ class _Run:
                 if len(columns):
                     found[name].append(_of_record(i, columns))
         for name, tables in found.items():
-            columns = pa.concat_tables(tables).unify_dictionaries()
+            columns = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
             refused.update(self._fit(name, columns, np.arange(len(self.payloads))))
         self._reject(refused)
 

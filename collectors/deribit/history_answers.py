@@ -239,7 +239,7 @@ def settlements(answer: Answer) -> Decoded:
     except InputError as error:
         raise answer.unreadable(error) from None
     ticks = np.array([row.timestamp for row in taken], np.int64)
-    kinds = pa.array([row.type for row in taken], pa.string())
+    kinds = pa.array([row.type for row in taken], pa.string()).dictionary_encode()
     amounts = {name: numbers(floats([getattr(row, name) for row in taken])) for name in _AMOUNTS}
     rows = _rows(answer, (known, codes), ticks, {"type": kinds, **amounts})
     end_us = answer.number("search_start_timestamp") * MS_IN_US + 1

@@ -13,7 +13,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Final, Self
 
-from lake.errors import TransientError
+from lake.errors import BusyError, TransientError
 from lake.events import Response, encode_response
 from lake.root import Root
 from lake.spool import RecordKind, SpoolSettings, SpoolWriter
@@ -40,8 +40,6 @@ def bring_in(root: Root, spool: SpoolSettings) -> Counter[str]:
     """
     report = ingest(root, _ONE_SEGMENT, spool, streams=[STREAM])
     if report.busy_streams:
-        from lake.errors import BusyError
-
         raise BusyError(f"stream {STREAM} is being ingested by another process; try again when it is done")
     return report.counts
 
@@ -67,6 +65,7 @@ class Recording:
         self._due = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._ending = False
         self.counts: Counter[str] = Counter()
         """What ingest has counted so far."""
 
@@ -81,9 +80,11 @@ class Recording:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ingesting.cancel()
+        # Not cancelled: a thread that ingests goes on regardless, and would be in the way of the last round.
+        self._ending = True
+        self._due.set()
         try:
-            await asyncio.gather(self._ingesting, return_exceptions=True)
+            await self._ingesting
         finally:
             await asyncio.to_thread(self._writer.close)
         await self._bring_in()
@@ -102,24 +103,35 @@ class Recording:
                 self._room.clear()
 
     async def room(self) -> None:
-        """Return when another answer may be asked for."""
+        """Return when another answer may be asked for.
+
+        Raises:
+            LakeError: answers can no longer be brought into the tables.
+        """
         await self._room.wait()
+        if self._ingesting.done():
+            self._ingesting.result()
         while self._writer.stats.pending_bytes > PENDING_BYTES_MAX:
             await asyncio.to_thread(self._writer.flush)
 
     async def _ingest_on(self) -> None:
-        while True:
-            await self._due.wait()
-            self._due.clear()
-            self._waiting = 0
-            await asyncio.to_thread(self._writer.flush)
-            try:
-                await self._bring_in()
-            except TransientError as error:
-                log.warning("ingest will try again: %s", error)
-                await asyncio.sleep(RETRY_S)
-                self._due.set()
-                continue
+        try:
+            while True:
+                await self._due.wait()
+                if self._ending:
+                    return
+                self._due.clear()
+                self._waiting = 0
+                await asyncio.to_thread(self._writer.flush)
+                try:
+                    await self._bring_in()
+                except TransientError as error:
+                    log.warning("ingest will try again: %s", error)
+                    await asyncio.sleep(RETRY_S)
+                    self._due.set()
+                    continue
+                self._room.set()
+        finally:
             self._room.set()
 
     async def _bring_in(self) -> None:
