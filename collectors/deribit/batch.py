@@ -57,6 +57,7 @@ class Batch:
     control: int = 0
     creations: list[int] = field(default_factory=list)
     subjects: dict[str, tuple[str, int]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def route(self) -> None:
         """Sort all frames by class, by their first bytes where these are the usual ones."""

@@ -79,7 +79,7 @@ def states(kind: str = "any", currency: str = "any") -> str:
     return f"{STATE}.{kind}.{currency}"
 
 
-def perpetual(instrument: str, interval: Interval = "agg2") -> str:
+def perpetual(instrument: str, interval: str = "agg2") -> str:
     """The channel of a perpetual's momentary funding rate."""
     return f"{PERPETUAL}.{instrument}.{interval}"
 

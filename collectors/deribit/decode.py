@@ -149,7 +149,7 @@ def _all_tickers(
 ) -> bool:
     """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
 
-    Each pair of channel and name is judged once, not once a frame. A part with a frame to refuse is
+    Each pair of channel and name is judged once, not once a frame (`pairs`). A part with a frame to refuse is
     taken frame by frame in `each`, which finds the reasons.
     """
     frames, own, decode_frame = batch.frames, batch.records["ticker"][part], wire.ticker_frame.decode
@@ -157,11 +157,12 @@ def _all_tickers(
         found = [decode_frame(frames[record]).params for record in own]
         data = [params.data for params in found]
         named = [(params.channel, params.data.instrument_name) for params in found]
-        known = {pair: batch.subject(pair[0], "ticker", pair[1]) for pair in dict.fromkeys(named)}
+        if not batch.pairs.keys() >= (pairs := set(named)):
+            batch.pairs.update((pair, batch.subject(pair[0], "ticker", pair[1])) for pair in pairs)
     except (*wire.DECODE_ERRORS, InputError):
         return False
     records += own
-    codes += map(known.__getitem__, named)
+    codes += map(batch.pairs.__getitem__, named)
     tickers += data
     return True
 

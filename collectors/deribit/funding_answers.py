@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from msgspec import Raw
 
 from collectors.deribit import columns, wire
 from collectors.deribit.columns import Instruments, floats, nothing, numbers, words
 from collectors.deribit.decode import Decoded
-from lake.errors import InputError, SchemaDriftError
+from lake.errors import InputError, SchemaDriftError, VenueRefusedError
 
 HISTORY = "get_funding_rate_history"
+
+
+def newest_hour_ms(result: Raw) -> int:
+    """The end of the newest hour in the `result` of an answer, ms since the epoch; 0 where it has none.
+
+    Raises:
+        VenueRefusedError: the result holds no hours.
+    """
+    try:
+        return max((hour.timestamp for hour in wire.funding_hours.decode(result)), default=0)
+    except wire.DECODE_ERRORS as error:
+        raise VenueRefusedError(f"the answer is no list of hours of funding: {error}") from None
 
 
 def decode_funding(instrument: str, body: bytes, recv_ns: int) -> Decoded:
