@@ -20,7 +20,7 @@ from collectors.simulator.chain import (
 )
 from collectors.simulator.history.course import DAY_MS, MINUTE_MS, Course, month_ms
 from collectors.simulator.history.noise import key, uniform
-from collectors.simulator.history.tape import Tape, first_id
+from collectors.simulator.history.tape import Tape
 
 BEGAN_MS: Final = month_ms("2018-08")  # the oldest candle
 LINEAR_OPTIONS_MS: Final = 1_754_438_400_000  # 2025-08-06, the first trades of BTC_USDC options
@@ -89,15 +89,6 @@ class Past:
                     mask |= (minutes >= first // MINUTE_MS) & (minutes <= last // MINUTE_MS)
         mask &= minutes < self.end_ms // MINUTE_MS
         return np.asarray(mask)
-
-    @property
-    def first_id(self) -> int:
-        """The trade id after which those of the live market begin."""
-        return first_id(self.end_ms)
-
-    def trades_before(self, spec: Spec) -> int:
-        """How many trades an instrument had until `end_ms`."""
-        return self.tape(spec).count
 
     # -- who there was ---------------------------------------------------------------------------
 
