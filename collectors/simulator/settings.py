@@ -11,6 +11,8 @@ from lake.errors import SettingsError
 DEFAULT_INSTRUMENTS: Final = 300
 DEFAULT_FRAMES_PER_SECOND: Final = 1_000.0
 MAX_CHANNELS_PER_CALL: Final = 500  # documented suggestion per subscribe call
+VENUE_REST_PER_SECOND: Final = 5.0  # careful: for callers without a key the number is unpublished
+VENUE_HISTORY_PER_SECOND: Final = 10.0  # clients are known to make 5 to 20
 MAX_PENDING_BYTES: Final = 8 << 20
 
 

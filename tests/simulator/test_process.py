@@ -52,6 +52,13 @@ def test_ccxt_understands_the_venue(venue: SimulatorProcess) -> None:
         candles = exchange.fetch_ohlcv("BTC/USD:BTC", "1m", since, 50)
         assert len(candles) >= 49
         assert all(low <= opened <= high for _, opened, high, low, *_ in candles)
+        old = exchange.fetch_ohlcv("BTC/USD:BTC", "1m", exchange.parse8601("2020-03-12T00:00:00Z"), 1_440)
+        assert len(old) == 1_440
+        assert old[0][0] == exchange.parse8601("2020-03-12T00:00:00Z")
+        week = exchange.milliseconds() - 7 * 86_400_000
+        funding = exchange.fetch_funding_rate_history("BTC/USD:BTC", week, 100)
+        assert all(abs(row["fundingRate"]) < 0.01 for row in funding)
+        assert len(funding) > 10
         assert len(exchange.fetch_tickers(params={"code": "BTC"})) > 10
     finally:
         exchange.session.close()
