@@ -51,7 +51,7 @@ class GeneratedFeed:
             start_ms=start,
             outlet=hub,
             prices=prices,
-            trades_before=lambda spec: self.past.tape(spec).count,
+            trades_before=lambda spec: self.past.outright(spec).count,
             first_trade_id=first_id(self.past.end_ms),
         )
         venue = MarketMethods(self.market, self.past)

@@ -57,6 +57,8 @@ class SimulatorSettings:
     """How many expired futures the history has: quarters since 2018 first, then months, then weeks."""
     past_options: int = 1_000
     """How many expired options the history has."""
+    past_combos: int = 40
+    """How many expired combos, half of futures and half of options; their trades are told on their legs too."""
     past_days: int = 0
     """History of so many days before the start; 0: since August 2018."""
     past_trades: int = 2_000
@@ -97,6 +99,7 @@ class SimulatorSettings:
             ),
             ("past_futures", self.past_futures, self.past_futures >= 0, "0 or more"),
             ("past_options", self.past_options, self.past_options >= 0, "0 or more"),
+            ("past_combos", self.past_combos, self.past_combos >= 0, "0 or more"),
             ("past_days", self.past_days, self.past_days >= 0, "0 or more"),
             ("past_trades", self.past_trades, self.past_trades >= 1, "at least 1"),
             (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from collectors.deribit.names import parse_name
 from collectors.simulator import Simulator, SimulatorSettings
 from collectors.simulator.history import Past, extent
 from collectors.simulator.history.candles import bars_of
@@ -28,7 +30,7 @@ DAY_MS = 24 * HOUR_MS
 BURST = 1_150
 SETTINGS = SimulatorSettings(
     instruments=20, rate=100.0, hold=True, start_ms=START_MS, past_days=500, past_futures=24, past_options=80,
-    past_trades=400, past_burst=BURST,
+    past_combos=12, past_trades=400, past_burst=BURST,
 )  # fmt: skip
 
 
@@ -69,7 +71,7 @@ def hashed(*columns: Any) -> str:
 
 
 def tapes(there: Past) -> list[Tape]:
-    return [there.tape(spec) for spec in there.expired.values()]
+    return [there.outright(spec) for spec in there.expired.values() if not spec.kind.endswith("combo")]
 
 
 def test_a_trade_is_the_same_alone_and_among_others() -> None:
@@ -439,6 +441,39 @@ def test_trades_have_the_fields_of_their_time(real_data: Path) -> None:
     run(scenario())
 
 
+def test_a_combo_trade_is_told_on_the_combo_and_on_its_leg() -> None:
+    async def scenario() -> None:
+        async with venue(replace(SETTINGS, past_trades=3_000)) as (simulator, get):
+            traded: Counter[str] = Counter()
+            for kind in ("future_combo", "option_combo"):
+                for row in await get("get_instruments", "history", currency="any", kind=kind, expired="true"):
+                    trades = await walk(get, row["instrument_name"])
+                    told = await truth(simulator, dataset="trades", instrument=row["instrument_name"])
+                    assert told["rows"] == len(trades)
+                    traded[kind] += len(trades)
+                    for trade in trades[:5]:
+                        bought, sold = trade["legs"]
+                        step = row["tick_size"]
+                        assert trade["price"] == pytest.approx(bought["price"] - sold["price"], abs=step)
+                        assert bought.get("combo_id", row["instrument_name"]) == row["instrument_name"]
+                        assert str(bought["combo_trade_id"]) == trade["trade_id"].rpartition("-")[2]
+                        for leg in (bought, sold):
+                            page = await get(
+                                "get_last_trades_by_instrument", "history", instrument_name=leg["instrument_name"],
+                                start_seq=leg["trade_seq"], end_seq=leg["trade_seq"], count=50,
+                            )  # fmt: skip
+                            same = [t for t in page["trades"] if t["trade_seq"] == leg["trade_seq"]]
+                            assert [without_liquidation(t) for t in same] == [without_liquidation(leg)]
+            assert traded["future_combo"]
+            assert traded["option_combo"]
+
+    run(scenario())
+
+
+def without_liquidation(trade: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in trade.items() if name != "liquidation"}
+
+
 # -- instruments -----------------------------------------------------------------------------------
 
 
@@ -446,12 +481,16 @@ def test_hosts_list_different_instruments() -> None:
     async def scenario() -> None:
         async with venue() as (simulator, get):
             everything = await get("get_instruments", "history", currency="any", expired="true")
-            assert len({row["instrument_name"] for row in everything}) == len(everything) == 104
+            kinds = Counter(row["kind"] for row in everything)
+            assert (kinds["future"], kinds["option"], kinds["future_combo"]) == (24, 80, 6)
+            assert 0 < kinds["option_combo"] <= 6
+            assert len({row["instrument_name"] for row in everything}) == len(everything) == kinds.total()
+            assert all(parse_name(row["instrument_name"]).kind == row["kind"] for row in everything)
             assert all(row["expiration_timestamp"] <= START_MS and not row["is_active"] for row in everything)
             assert await get("get_instruments", "history", currency="any", expired="false") == []
             lately = await get("get_instruments", currency="any", expired="true")
             assert 0 < len(lately) < 60
-            assert (await truth(simulator, dataset="instruments"))["rows"] == 104
+            assert (await truth(simulator, dataset="instruments"))["rows"] == kinds.total()
             gone = everything[0]["instrument_name"]
             assert (await get("get_instrument", instrument_name=gone))["state"] == "archivized"
 
