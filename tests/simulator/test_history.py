@@ -14,9 +14,12 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from collectors.deribit.names import parse_name
+from collectors.deribit import names
 from collectors.simulator import Simulator, SimulatorSettings
+from collectors.simulator.chain import parse_name
 from collectors.simulator.history import Past, extent
 from collectors.simulator.history.candles import bars_of
 from collectors.simulator.history.tape import Tape
@@ -35,9 +38,9 @@ SETTINGS = SimulatorSettings(
 
 
 @asynccontextmanager
-async def venue(settings: SimulatorSettings = SETTINGS) -> AsyncIterator[tuple[Simulator, Get]]:
+async def venue(chosen: SimulatorSettings = SETTINGS) -> AsyncIterator[tuple[Simulator, Get]]:
     """A simulator and a caller: `get(method, host=…, status=…, **params)`."""
-    async with Simulator(settings) as simulator, aiohttp.ClientSession() as http:
+    async with Simulator(chosen) as simulator, aiohttp.ClientSession() as http:
 
         async def get(method: str, host: str = "www", status: int = 200, **params: str | int) -> Any:
             url = simulator.rest_url if host == "www" else simulator.history_url
@@ -49,8 +52,11 @@ async def venue(settings: SimulatorSettings = SETTINGS) -> AsyncIterator[tuple[S
         yield simulator, get
 
 
-def past(settings: SimulatorSettings = SETTINGS, end_ms: int = START_MS) -> Past:
-    return Past(extent(settings), {}, start_ms=START_MS, end_ms=end_ms)
+def past(chosen: SimulatorSettings = SETTINGS) -> Past:
+    return Past(extent(chosen), {}, start_ms=START_MS, end_ms=START_MS)
+
+
+SINCE_2018 = past(replace(SETTINGS, past_days=0))
 
 
 def recorded(real_data: Path, file: str) -> Any:
@@ -123,6 +129,24 @@ def test_candles_do_not_depend_on_the_window_nor_on_the_start_of_the_market() ->
         assert not np.array_equal(
             wide.close, bars_of(other, spec, None, last - 2_000 * MINUTE_MS, last, MINUTE_MS).close
         )
+
+
+@settings(max_examples=40, deadline=None)
+@given(day=st.integers(0, 3_000), name=st.sampled_from(["BTC-PERPETUAL", "ETH-PERPETUAL"]))
+def test_candles_of_any_year_are_coherent_and_prices_do_not_leap(day: int, name: str) -> None:
+    spec = parse_name(name, now_ms=START_MS)
+    first = START_MS - (day + 8) * DAY_MS
+    bars = bars_of(SINCE_2018, spec, None, first, first + 7 * DAY_MS, MINUTE_MS)
+    if spec.creation_ms < first + 6 * DAY_MS:
+        assert len(bars.ticks)
+    assert np.all(bars.low <= np.minimum(bars.open, bars.close))
+    assert np.all(bars.high >= np.maximum(bars.open, bars.close))
+    assert np.all(np.diff(bars.ticks) >= MINUTE_MS)
+    assert np.all(bars.low > 0)
+    assert np.all(np.abs(np.diff(np.log(bars.close))) < 0.01)
+    flat = bars.volume == 0
+    assert np.array_equal(bars.high[flat], bars.low[flat])
+    assert np.all(bars.cost[~flat] > 0)
 
 
 def test_prices_go_on_from_the_past_to_the_live_market_and_numbers_without_a_hole() -> None:
@@ -485,7 +509,7 @@ def test_hosts_list_different_instruments() -> None:
             assert (kinds["future"], kinds["option"], kinds["future_combo"]) == (24, 80, 6)
             assert 0 < kinds["option_combo"] <= 6
             assert len({row["instrument_name"] for row in everything}) == len(everything) == kinds.total()
-            assert all(parse_name(row["instrument_name"]).kind == row["kind"] for row in everything)
+            assert all(names.parse_name(row["instrument_name"]).kind == row["kind"] for row in everything)
             assert all(row["expiration_timestamp"] <= START_MS and not row["is_active"] for row in everything)
             assert await get("get_instruments", "history", currency="any", expired="false") == []
             lately = await get("get_instruments", currency="any", expired="true")

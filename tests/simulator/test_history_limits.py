@@ -116,6 +116,22 @@ def test_answers_are_spoiled_on_command() -> None:
                 await raw(simulator.history_url)
             await order(simulator, action="spoil", how="status", status=429)
             assert await raw(simulator.rest_url) == (429, "application/octet-stream", b"")
+            await order(simulator, action="spoil", how="status", status=503, calls=2, every=3, retry_after=7)
+            assert [(await raw(simulator.rest_url))[0] for _ in range(7)] == [
+                200,
+                200,
+                503,
+                200,
+                200,
+                503,
+                200,
+            ]
+            await order(simulator, action="spoil", how="html", retry_after=7)
+            async with http.get(f"{simulator.rest_url}/public/get_time") as response:
+                assert response.headers["Retry-After"] == "7"
+            await order(simulator, action="fail", method="get_time", code=10047, message="x", every=2)
+            assert await get("get_time")
+            await get("get_time", status=400)
             await order(simulator, action="spoil", how="timeout", seconds=0.05, calls=2)
             with pytest.raises(aiohttp.ServerDisconnectedError):  # the client tries twice on its own
                 await raw(simulator.rest_url)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,13 @@ def test_ccxt_understands_the_venue(venue: SimulatorProcess) -> None:
         assert len(exchange.fetch_tickers(params={"code": "BTC"})) > 10
     finally:
         exchange.session.close()
+
+
+def test_both_hosts_of_a_process_answer(venue: SimulatorProcess) -> None:
+    for root in (venue.rest_url, venue.history_url):
+        with urllib.request.urlopen(f"{root}/public/get_time") as response:
+            assert b'"result":' in response.read()
+    assert venue.control("limits")["limits"]["history"]["requests"] == 1
 
 
 def test_orders_reach_the_process_and_stop_completes_the_account(tmp_path: Path) -> None:
