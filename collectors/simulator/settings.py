@@ -108,7 +108,7 @@ class SimulatorSettings:
                 self.past_perpetual_trades >= 1,
                 "at least 1",
             ),
-            ("past_burst", self.past_burst, 0 <= self.past_burst <= 20_000, "0 to 20000"),
+            ("past_burst", self.past_burst, 0 <= self.past_burst <= 19_000, "0 to 19000"),
             ("rest_per_second", self.rest_per_second, self.rest_per_second >= 0, "0 or more"),
             ("history_per_second", self.history_per_second, self.history_per_second >= 0, "0 or more"),
             ("rest_burst", self.rest_burst, self.rest_burst >= 1, "at least 1"),
