@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -43,22 +44,30 @@ class TokenBucket:
 
 
 class AdaptiveBucket(TokenBucket):
-    """A token bucket that learns a limit nobody publishes: slower by a third after a refusal, then slowly up again.
+    """A token bucket that learns a limit nobody publishes.
 
-    Refusals within a second of each other are one: they answer what had been sent before the first was known.
-    After `RECOVERY_S` without one the rate grows by 5 %, and so on up to `per_s`.
+    After a refusal nothing comes through for `quiet_s`: venues count refusals, and shut out who goes on. Then the rate
+    is half of what was refused, and grows by 5 % every `STEP_S`; for `REMEMBERED_S` not beyond 95 % of what was
+    refused, after that up to `per_s` again. Refusals while it is quiet answer what had been sent before, and change
+    nothing.
     """
 
-    SLOWER: Final = 0.67
+    SLOWER: Final = 0.5
     FASTER: Final = 1.05
-    RECOVERY_S: Final = 10.0
+    STEP_S: Final = 10.0
+    SAFE: Final = 0.95
+    REMEMBERED_S: Final = 600.0
 
-    def __init__(self, per_s: float, burst: int, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, per_s: float, burst: int, quiet_s: float = 10.0, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(per_s, burst, clock_s)
         self._highest = per_s
-        self._changed_s = clock_s()
-        self._blocked_until_s = 0.0
-        self.refusals = 0
+        self._quiet_s = quiet_s
+        self._refused_per_s = per_s
+        self._refused_s = -math.inf
+        self._grown_s = clock_s()
+        self._blocked_until_s = -math.inf
 
     @property
     def per_s(self) -> float:
@@ -66,25 +75,30 @@ class AdaptiveBucket(TokenBucket):
         return self._per_s
 
     def reserve(self) -> float:
-        """As for `TokenBucket`; nothing comes through while the pause after a refusal lasts."""
+        """As for `TokenBucket`; while it is quiet after a refusal, no token comes."""
         now_s = self._clock_s()
-        while self._per_s < self._highest and now_s - self._changed_s >= self.RECOVERY_S:
-            self._per_s = min(self._highest, self._per_s * self.FASTER)
-            self._changed_s += self.RECOVERY_S
-        return max(super().reserve(), self._blocked_until_s - now_s)
+        ceiling = self._highest
+        if now_s - self._refused_s < self.REMEMBERED_S:
+            ceiling = min(ceiling, self.SAFE * self._refused_per_s)
+        while now_s - self._grown_s >= self.STEP_S:
+            self._grown_s += self.STEP_S
+            self._per_s = max(self._per_s, min(ceiling, self._per_s * self.FASTER))
+        return super().reserve()
 
     async def wait(self) -> None:
-        """Return when it is our turn, also where a pause began meanwhile."""
+        """Return when it is our turn, also where it became quiet meanwhile."""
         await super().wait()
-        while (left_s := self._blocked_until_s - self._clock_s()) > 0:
-            await asyncio.sleep(left_s)
+        while self._clock_s() < self._blocked_until_s:
+            await super().wait()
 
     def refused(self, pause_s: float) -> None:
-        """Nothing for `pause_s` seconds, and less from then on."""
+        """Nothing for `pause_s` seconds or until it has been quiet long enough, and less from then on."""
         now_s = self._clock_s()
-        self.refusals += 1
-        self._blocked_until_s = max(self._blocked_until_s, now_s + pause_s)
-        if self.refusals == 1 or now_s - self._changed_s >= 1.0:
+        if now_s >= self._blocked_until_s:
+            self._refused_per_s, self._refused_s = self._per_s, now_s
             self._per_s *= self.SLOWER
-        self._changed_s = now_s
-        self._tokens = min(self._tokens, 0.0)
+        self._blocked_until_s = max(self._blocked_until_s, now_s + max(pause_s, self._quiet_s))
+        self._grown_s = self._blocked_until_s
+        # As many tokens are owed as the quiet time would bring: the first comes when it is over, then one by one.
+        self._at_s = now_s
+        self._tokens = min(self._tokens, 1.0 - (self._blocked_until_s - now_s) * self._per_s)

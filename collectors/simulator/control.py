@@ -117,7 +117,7 @@ class Control:
             case orders.Partial():
                 outages.leave_out(tuple(order.channels), order.calls)
             case orders.Fail():
-                outages.fail(order.method, RpcError(order.code, order.message), order.calls)
+                outages.fail(order.method, RpcError(order.code, order.message), order.calls, order.every)
             case orders.Spoil():
                 outages.spoil(order)
             case orders.RateLimit():

@@ -12,6 +12,7 @@ from collectors.simulator.chain import build_chain, parse_name
 from collectors.simulator.chain_file import load_chain
 from collectors.simulator.history import HistoryMethods, Past, extent
 from collectors.simulator.history.course import MINUTE_MS
+from collectors.simulator.history.tape import first_id
 from collectors.simulator.history.truth import truth
 from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import HISTORY_MS, STEP_MS, Market
@@ -50,7 +51,8 @@ class GeneratedFeed:
             start_ms=start,
             outlet=hub,
             prices=prices,
-            before=self.past,
+            trades_before=lambda spec: self.past.outright(spec).count,
+            first_trade_id=first_id(self.past.end_ms),
         )
         venue = MarketMethods(self.market, self.past)
         self._venue = venue

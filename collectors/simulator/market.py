@@ -7,7 +7,7 @@ often. Nothing here depends on who listens: subscriptions decide only which text
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -49,19 +49,11 @@ class Outlet(Protocol):
         """Put on record that everybody subscribed to `channel` should have got `data`, and did not."""
 
 
-class Before(Protocol):
-    """What a market goes on from."""
-
-    @property
-    def first_id(self) -> int:
-        """The trade id after which its own begin."""
-
-    def trades_before(self, spec: Spec) -> int:
-        """How many trades an instrument had already."""
-
-
 class Market:
-    """State of the venue. `step` is the only thing that moves it."""
+    """State of the venue. `step` is the only thing that moves it.
+
+    `trades_before` tells how many trades an instrument had before the market's own; `trade_seq` goes on from there.
+    """
 
     def __init__(
         self,
@@ -72,7 +64,8 @@ class Market:
         start_ms: int,
         outlet: Outlet,
         prices: Mapping[str, float] | None = None,
-        before: Before | None = None,
+        trades_before: Callable[[Spec], int] | None = None,
+        first_trade_id: int = _FIRST_TRADE_ID,
     ) -> None:
         self.rng = Random(seed)
         self.outlet = outlet
@@ -83,8 +76,8 @@ class Market:
         self.change_id = _FIRST_CHANGE_ID
         self.match_id = _FIRST_MATCH_ID
         self.trade_ids: dict[str, int] = {}
-        self._before = before
-        self._first_id = _FIRST_TRADE_ID if before is None else before.first_id
+        self._trades_before = trades_before
+        self._first_trade_id = first_trade_id
         capacity = len(specs) * FRAMES_PER_INSTRUMENT_S
         self.locked = False  # settlement: told by platform_state and `public/status`
         self.speed = max(1.0, rate / capacity) if rate else 1.0
@@ -131,8 +124,8 @@ class Market:
             item.remark(self.now_ms)
             item.settle_first(self.rng)
             item.trade_seq = self.rng.randint(100_000_000, 140_000_000) if item.spec.perpetual else 0
-            if self._before is not None:
-                item.trade_seq = self._before.trades_before(item.spec)
+            if self._trades_before is not None:
+                item.trade_seq = self._trades_before(item.spec)
         self._seed_trades()
         for item in self.instruments.values():
             self._seed_book(item)
@@ -268,7 +261,7 @@ class Market:
         amount = round(units * spec.min_amount, 6)
         item.trade_seq += 1
         self.match_id += rng.randint(1, 40)
-        count = self.trade_ids.get(spec.prefix, self._first_id) + 1
+        count = self.trade_ids.get(spec.prefix, self._first_trade_id) + 1
         self.trade_ids[spec.prefix] = count
         trade_id = str(count) if spec.prefix == "BTC" else f"{spec.prefix}-{count}"
         last = item.last_price

@@ -141,27 +141,31 @@ class Partial(Order, tag="partial"):
 
 
 class Fail(Order, tag="fail"):
-    """Refuse the next `calls` calls of methods like `method` with an error of the venue."""
+    """Refuse the next `calls` calls of methods like `method`, each `every`-th of them, with an error of the venue."""
 
     method: Name = "*"
     code: int = 13778
     message: Name = "raw_subscriptions_not_available_for_unauthorized"
     calls: Count = 1
+    every: Count = 1
 
 
 class Spoil(Order, tag="spoil"):
     """Answer the next `calls` REST calls of methods like `method` with what is no answer.
 
     `how`: `html` (a page with `status`), `status` (only that), `truncated` (half of the body), `timeout`
-    (nothing for `seconds`, then the connection ends).
+    (nothing for `seconds`, then the connection ends). Only each `every`-th such call is spoiled; `retry_after`
+    adds the header to `html` and `status`.
     """
 
     how: Literal["html", "status", "truncated", "timeout"]
     method: Name = "*"
     host: Literal["www", "history", "*"] = "*"
     calls: Count = 1
+    every: Count = 1
     status: Status = 502
     seconds: Seconds = 30.0
+    retry_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class LimitsTold(Order, tag="limits"):

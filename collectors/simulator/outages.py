@@ -22,16 +22,33 @@ HTTP_UNAVAILABLE: Final = 503
 
 
 @dataclass
+class _Turns:
+    """Which calls of a kind are hit: each `every`-th, `left` times."""
+
+    left: int
+    every: int
+    met: int = 0
+
+    def hit(self) -> bool:
+        """Whether the call that was just met is hit."""
+        self.met += 1
+        if self.met % self.every:
+            return False
+        self.left -= 1
+        return True
+
+
+@dataclass
 class _Failure:
     method: str
     error: RpcError
-    left: int
+    turns: _Turns
 
 
 @dataclass
 class _Spoiled:
     order: Spoil
-    left: int
+    turns: _Turns
 
 
 @dataclass
@@ -71,21 +88,22 @@ class Outages:
         for end in self._ends.values():
             end.cancel()
 
-    def fail(self, method: str, error: RpcError, calls: int) -> None:
-        """Refuse the next `calls` calls of methods like `method` (without `public/`)."""
-        self._failures.append(_Failure(method.removeprefix("public/"), error, calls))
+    def fail(self, method: str, error: RpcError, calls: int, every: int = 1) -> None:
+        """Refuse `calls` calls of methods like `method` (without `public/`), each `every`-th from now on."""
+        self._failures.append(_Failure(method.removeprefix("public/"), error, _Turns(calls, every)))
 
     def spoil(self, order: Spoil) -> None:
         """Spoil the next REST answers that the order speaks of."""
-        self._spoiled.append(_Spoiled(order, order.calls))
+        self._spoiled.append(_Spoiled(order, _Turns(order.calls, order.every)))
 
     def spoiled(self, host: str, method: str) -> Spoil | None:
         """How the answer to this REST call is spoiled, if it is."""
         for spoiled in self._spoiled:
             order = spoiled.order
-            if order.host in ("*", host) and fnmatchcase(method, order.method.removeprefix("public/")):
-                spoiled.left -= 1
-                if not spoiled.left:
+            if order.host not in ("*", host) or not fnmatchcase(method, order.method.removeprefix("public/")):
+                continue
+            if spoiled.turns.hit():
+                if not spoiled.turns.left:
                     self._spoiled.remove(spoiled)
                 return order
         return None
@@ -103,9 +121,8 @@ class Outages:
         if self.active("settlement") and method not in ALWAYS_ANSWERED:
             raise RpcError(rpc.SETTLEMENT, "settlement_in_progress")
         for failure in self._failures:
-            if fnmatchcase(method, failure.method):
-                failure.left -= 1
-                if not failure.left:
+            if fnmatchcase(method, failure.method) and failure.turns.hit():
+                if not failure.turns.left:
                     self._failures.remove(failure)
                 raise failure.error
 

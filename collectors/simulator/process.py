@@ -29,7 +29,7 @@ from lake.errors import InputError, VenueUnavailableError
 
 READY_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
-_CONTROL_TIMEOUT_S: Final = 10.0
+_CONTROL_TIMEOUT_S: Final = 60.0  # the truth of years takes a while
 _POLL_S: Final = 0.02
 
 

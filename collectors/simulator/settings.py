@@ -11,6 +11,8 @@ from lake.errors import SettingsError
 DEFAULT_INSTRUMENTS: Final = 300
 DEFAULT_FRAMES_PER_SECOND: Final = 1_000.0
 MAX_CHANNELS_PER_CALL: Final = 500  # documented suggestion per subscribe call
+VENUE_REST_PER_SECOND: Final = 5.0  # careful: for callers without a key the number is unpublished
+VENUE_HISTORY_PER_SECOND: Final = 10.0  # clients are known to make 5 to 20
 MAX_PENDING_BYTES: Final = 8 << 20
 
 
@@ -55,6 +57,8 @@ class SimulatorSettings:
     """How many expired futures the history has: quarters since 2018 first, then months, then weeks."""
     past_options: int = 1_000
     """How many expired options the history has."""
+    past_combos: int = 40
+    """How many expired combos, half of futures and half of options; their trades are told on their legs too."""
     past_days: int = 0
     """History of so many days before the start; 0: since August 2018."""
     past_trades: int = 2_000
@@ -95,6 +99,7 @@ class SimulatorSettings:
             ),
             ("past_futures", self.past_futures, self.past_futures >= 0, "0 or more"),
             ("past_options", self.past_options, self.past_options >= 0, "0 or more"),
+            ("past_combos", self.past_combos, self.past_combos >= 0, "0 or more"),
             ("past_days", self.past_days, self.past_days >= 0, "0 or more"),
             ("past_trades", self.past_trades, self.past_trades >= 1, "at least 1"),
             (
@@ -103,7 +108,7 @@ class SimulatorSettings:
                 self.past_perpetual_trades >= 1,
                 "at least 1",
             ),
-            ("past_burst", self.past_burst, 0 <= self.past_burst <= 20_000, "0 to 20000"),
+            ("past_burst", self.past_burst, 0 <= self.past_burst <= 19_000, "0 to 19000"),
             ("rest_per_second", self.rest_per_second, self.rest_per_second >= 0, "0 or more"),
             ("history_per_second", self.history_per_second, self.history_per_second >= 0, "0 or more"),
             ("rest_burst", self.rest_burst, self.rest_burst >= 1, "at least 1"),

@@ -14,11 +14,12 @@ _PAGE: Final = "<html><head><title>{status}</title></head><body><h1>{status}</h1
 
 async def spoil(request: web.Request, order: Spoil, body: bytes) -> web.StreamResponse:
     """Give `body` in the way the order says."""
+    wait = {} if order.retry_after is None else {"Retry-After": str(order.retry_after)}
     if order.how == "html":
         page = _PAGE.format(status=order.status)
-        return web.Response(status=order.status, text=page, content_type="text/html")
+        return web.Response(status=order.status, text=page, content_type="text/html", headers=wait)
     if order.how == "status":
-        return web.Response(status=order.status)
+        return web.Response(status=order.status, headers=wait)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.content_length = len(body)
     if order.how == "timeout":

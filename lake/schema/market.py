@@ -111,6 +111,7 @@ _BACKFILLS: Final = (
     time("recv_ts", RECV_DOC, null=False),
 )
 
+
 def _as_sent(columns: tuple[ColumnSpec, ...]) -> tuple[str, ...]:
     """The natural key of samples: only what the venue said twice in the same words is the same."""
     return tuple(column.name for column in columns if column.name != "recv_ts")

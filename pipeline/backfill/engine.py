@@ -95,7 +95,7 @@ class Engine:
         for host, url, per_s in hosts:
             client = RestClient(
                 chosen.host(url, per_s),
-                pace=AdaptiveBucket(per_s, chosen.burst),
+                pace=AdaptiveBucket(per_s, chosen.burst, chosen.quiet_s),
                 connections=chosen.concurrency,
             )
             self._clients[host] = await self._held.enter_async_context(client)

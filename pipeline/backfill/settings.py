@@ -38,6 +38,8 @@ class BackfillSettings:
         default_factory=lambda: BackoffSettings(base_s=1.0, cap_s=16.0, factor=2.0)
     )
     """Waits between attempts: at most 1, 2, 4, 8, 16 seconds, each drawn from zero up."""
+    quiet_s: float = 10.0
+    """After a host found it too much, nothing is asked of it for so many seconds, and half as much from then on."""
     listing_minutes: float = 60.0
     """A list of instruments that is on record is good for so long."""
     refusal_days: float = 7.0
@@ -60,8 +62,8 @@ class BackfillSettings:
         for name in ("rest_per_s", "history_per_s", "timeout_s", "listing_minutes", "segment_mb"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} {getattr(self, name)}: use a number above 0")
-        if self.burst < 1 or self.attempts < 1 or self.refusal_days < 0:
-            raise SettingsError("burst and attempts must be at least 1, refusal_days at least 0")
+        if self.burst < 1 or self.attempts < 1 or self.refusal_days < 0 or self.quiet_s < 0:
+            raise SettingsError("burst and attempts must be at least 1, refusal_days and quiet_s at least 0")
 
     def host(self, url: str, per_s: float) -> CollectorSettings:
         """The same as settings of a REST client for the host at `url`."""

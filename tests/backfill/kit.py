@@ -49,7 +49,7 @@ def settings(venue: SimulatorProcess, **changes: Any) -> BackfillSettings:
     """As fast as the venue answers."""
     wanted: dict[str, Any] = {
         "rest_url": venue.rest_url, "history_url": venue.history_url, "rest_per_s": 2000.0, "history_per_s": 2000.0,
-        "backoff": QUICK, "currencies": ("BTC", "ETH"),
+        "backoff": QUICK, "quiet_s": 0.1, "currencies": ("BTC", "ETH"),
     }  # fmt: skip
     return BackfillSettings(**{**wanted, **changes})
 

@@ -40,6 +40,7 @@ def extent(settings: SimulatorSettings) -> Extent:
         seed=settings.seed,
         futures=settings.past_futures,
         options=settings.past_options,
+        combos=settings.past_combos,
         days=settings.past_days,
         trades=settings.past_trades,
         perpetual_trades=settings.past_perpetual_trades,
@@ -151,7 +152,7 @@ class PastMethods:
         if spec.kind != "option" or spec.linear or not 0 < left < 60 * DAY_MS:
             return []
         times = series.mark_times(spec, first, last)
-        marks = self.past.tape(spec).fair(times, self.past.course.index(spec.base, times))
+        marks = self.past.outright(spec).fair(times, self.past.course.index(spec.base, times))
         return [list(row) for row in zip(times.tolist(), np.round(marks, 4).tolist(), strict=True)]
 
     def get_delivery(self, params: Params) -> dict[str, Any]:

@@ -182,7 +182,7 @@ class Pages:
         if run.last >= run.first:
             known = now_ms if host == "history" else now_ms - LIQUIDATION_KNOWN_MS
             tape = self.past.tape(run.spec)
-            rows = [_Row(*row) for row in render(tape, tape.rows(run.first, run.last), known)]
+            rows = [_Row(*row) for row in render(self.past, tape, tape.rows(run.first, run.last), known)]
         return rows + self._live_rows(run.live, {run.spec.name: run.spec}, host, now_ms)
 
     def _live_rows(

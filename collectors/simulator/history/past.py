@@ -14,13 +14,15 @@ from collectors.simulator.chain import (
     PERPETUAL_CREATION_MS,
     Spec,
     date_code,
+    expiry_grid,
     parse_name,
     settlement_period,
     strike_step,
 )
+from collectors.simulator.history.combos import Combo, ComboTape, combos_of
 from collectors.simulator.history.course import DAY_MS, MINUTE_MS, Course, month_ms
 from collectors.simulator.history.noise import key, uniform
-from collectors.simulator.history.tape import Tape, first_id
+from collectors.simulator.history.tape import Tape
 
 BEGAN_MS: Final = month_ms("2018-08")  # the oldest candle
 LINEAR_OPTIONS_MS: Final = 1_754_438_400_000  # 2025-08-06, the first trades of BTC_USDC options
@@ -36,6 +38,7 @@ class Extent:
     seed: int
     futures: int
     options: int
+    combos: int
     days: int  # 0: since 2018
     trades: int  # the most of one dated instrument
     perpetual_trades: int  # of one day
@@ -51,17 +54,51 @@ class Past:
         self.end_ms = end_ms
         self.first_ms = max(start_ms - extent.days * DAY_MS, BEGAN_MS) if extent.days else BEGAN_MS
         self._tapes: dict[str, Tape] = {}
+        self._combo_tapes: dict[str, ComboTape] = {}
         self._lost = key(extent.seed, "lost bars")
         self._start_ms = start_ms
 
     @cached_property
     def expired(self) -> dict[str, Spec]:
         """Instruments that had expired before the start, by name."""
-        found = (*self._futures(self._start_ms), *self._options(self._start_ms))
-        return {spec.name: spec for spec in found}
+        return {
+            spec.name: spec for spec in (*self._outright, *(combo.spec for combo in self._combos.values()))
+        }
 
-    def tape(self, spec: Spec) -> Tape:
+    @cached_property
+    def _outright(self) -> list[Spec]:
+        return [*self._futures(self._start_ms), *self._options(self._start_ms)]
+
+    @cached_property
+    def _combos(self) -> dict[str, Combo]:
+        """Combos by the name of their first leg."""
+        return {combo.bought.name: combo for combo in combos_of(self._outright, self.extent.combos)}
+
+    def combo_of(self, leg: Spec, at_ms: int) -> str | None:
+        """The combo that trades of this leg may be part of; perpetuals are in those of the next quarter."""
+        if not leg.perpetual:
+            combo = self._combos.get(leg.name)
+            return None if combo is None else combo.spec.name
+        quarter = next(e for e in expiry_grid(at_ms) if settlement_period(e) == "month" and not _month(e) % 3)
+        return f"{leg.prefix}-FS-{date_code(quarter)}_PERP"
+
+    def tape(self, spec: Spec) -> Tape | ComboTape:
         """The trades of an instrument before `end_ms`."""
+        if spec.kind in ("future_combo", "option_combo"):
+            return self._combo_tape(spec)
+        return self.outright(spec)
+
+    def _combo_tape(self, spec: Spec) -> ComboTape:
+        found = self._combo_tapes.get(spec.name)
+        if found is None:
+            combo = next(combo for combo in self._combos.values() if combo.spec.name == spec.name)
+            sold = combo.sold or parse_name(f"{spec.prefix}-PERPETUAL", now_ms=self.end_ms)
+            found = ComboTape(spec, self.outright(combo.bought), self.outright(sold))
+            self._combo_tapes[spec.name] = found
+        return found
+
+    def outright(self, spec: Spec) -> Tape:
+        """The trades of an instrument that is no combo."""
         found = self._tapes.get(spec.name)
         if found is None:
             extent = self.extent
@@ -89,15 +126,6 @@ class Past:
                     mask |= (minutes >= first // MINUTE_MS) & (minutes <= last // MINUTE_MS)
         mask &= minutes < self.end_ms // MINUTE_MS
         return np.asarray(mask)
-
-    @property
-    def first_id(self) -> int:
-        """The trade id after which those of the live market begin."""
-        return first_id(self.end_ms)
-
-    def trades_before(self, spec: Spec) -> int:
-        """How many trades an instrument had until `end_ms`."""
-        return self.tape(spec).count
 
     # -- who there was ---------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from collectors.simulator.chain import DAY_MS, Spec
 from collectors.simulator.frames import number
+from collectors.simulator.history.combos import ComboTape, through_combo
 from collectors.simulator.history.course import HOUR_MS, month_ms
 from collectors.simulator.history.noise import key, one, uniform
+from collectors.simulator.history.past import Past
 from collectors.simulator.history.tape import Rows, Tape
 
 LIQUIDATION_KNOWN_MS: Final = HOUR_MS  # measured: the live host tells it about an hour later
@@ -19,7 +21,6 @@ MARK_PRICE_SINCE_MS: Final = month_ms("2021-01")
 CONTRACTS_SINCE_MS: Final = month_ms("2023-01")
 STARBASE_SINCE_MS: Final = 1_784_505_600_000  # 2026-07-20
 _LIQUIDATED: Final = 0.004
-_IN_COMBO: Final = 0.01
 _IN_BLOCK: Final = 0.01
 _FIRST_MATCH: Final = 200_000_000_000_000_000
 _SIDES: Final = ("M", "T", "MT")
@@ -44,13 +45,16 @@ def with_liquidation(text: str, spec: Spec, seq: int) -> str:
     return text if side is None else f'{text[:-1]},"liquidation":"{side}"}}'
 
 
-def render(tape: Tape, rows: Rows, liquidations_until_ms: int) -> Iterator[tuple[int, int, str]]:
+def render(
+    past: Past, tape: Tape | ComboTape, rows: Rows, liquidations_until_ms: int
+) -> Iterator[tuple[int, int, str]]:
     """Time, number and JSON of trades; `liquidation` is told up to a time."""
     spec = tape.spec
     name, option = spec.name, spec.kind == "option"
     luck = key(name, "fields")
     buys = (uniform(luck, rows.seq) < 0.5).tolist()
     extras = uniform(luck + 1, rows.seq).tolist()
+    combined = through_combo(name, rows.seq, rows.ts).tolist()
     marks = np.round(tape.fair(rows.ts, rows.index), 4 if option else 2).tolist()
     vols = (
         np.round(tape.volatility(rows.ts) + 2.0 * uniform(luck + 2, rows.seq) - 1.0, 2).tolist()
@@ -84,34 +88,37 @@ def render(tape: Tape, rows: Rows, liquidations_until_ms: int) -> Iterator[tuple
             text += f',"contracts":{number(round(amounts[n] / spec.contract_size, 6))}'
         if ts >= STARBASE_SINCE_MS:
             text += f',"starbase_timestamp":{ts * 1_000_000 + ids[n] % 1_000_000}'
-        text += _companions(spec, extras[n], ids[n], ts)
+        if combined[n]:
+            text += _leg_of(past.combo_of(spec, ts), extras[n], ids[n])
+        elif option and extras[n] < _IN_BLOCK and ts >= MARK_PRICE_SINCE_MS:
+            text += f',"block_trade_id":"BLOCK-{ids[n] % 1_000_000}","block_trade_leg_count":2'
+        elif isinstance(tape, ComboTape):
+            text += f',"legs":{_legs(past, tape, seq)}'
         text += "}"
         yield ts, seq, with_liquidation(text, spec, seq) if liquidated[n] else text
 
 
 def _told_iv(vol: float, luck: float, left_ms: int) -> float:
     """On the day of expiry some trades are under the intrinsic value (0.0) or above every bound (500.0)."""
-    if left_ms > DAY_MS or luck > 0.1:
+    if left_ms > DAY_MS or luck < 0.9:
         return vol
-    return 0.0 if luck < 0.07 else 500.0
+    return 0.0 if luck < 0.97 else 500.0
 
 
-def _companions(spec: Spec, luck: float, trade_id: int, ts: int) -> str:
-    """What a leg of a combo or of a block says of the whole."""
-    if ts < MARK_PRICE_SINCE_MS:
+def _leg_of(combo: str | None, luck: float, trade_id: int) -> str:
+    """What the leg of a combo says of the whole; now and then without its name, and the id as text or as a number."""
+    if combo is None:
         return ""
-    if luck > 1.0 - _IN_COMBO:
-        told = f'"{trade_id - 1}"' if trade_id % 2 else str(trade_id - 1)  # the venue sends both forms
-        combo = f'"combo_id":"{_combo(spec)}",' if luck > 1.0 - _IN_COMBO * 0.8 else ""
-        return f',{combo}"combo_trade_id":{told}'
-    if spec.kind == "option" and luck > 1.0 - _IN_COMBO - _IN_BLOCK:
-        return f',"block_trade_id":"BLOCK-{trade_id % 1_000_000}","block_trade_leg_count":2'
-    return ""
+    told = f'"{trade_id - 1}"' if trade_id % 2 else str(trade_id - 1)
+    return f',"combo_id":"{combo}","combo_trade_id":{told}' if luck < 0.8 else f',"combo_trade_id":{told}'
 
 
-def _combo(spec: Spec) -> str:
-    """A combo that an instrument could be a leg of."""
-    if spec.kind == "option":
-        strike = spec.name.split("-")[2]
-        return f"{spec.prefix}-STRD-{spec.expiry_code}-{strike}"
-    return f"{spec.prefix}-FS-{'25DEC26' if spec.perpetual else spec.expiry_code}_PERP"
+def _legs(past: Past, tape: ComboTape, seq: int) -> str:
+    """The trades of a combo's legs, as those instruments tell them."""
+    numbers = (int(tape.numbers[seq - 1]), int(tape.other_numbers[seq - 1]))
+    texts = [
+        text
+        for leg, number_ in zip(tape.legs, numbers, strict=True)
+        for _, _, text in render(past, leg, leg.rows(number_, number_), 0)
+    ]
+    return f"[{','.join(texts)}]"

@@ -139,7 +139,7 @@ def _funding(venue: PastMethods, spec: Spec, start: int, end: int) -> Iterator[F
 
 def _volatility(venue: PastMethods, order: Truth, end: int) -> Iterator[Floats]:
     step = series.VOLATILITY_RESOLUTIONS[order.resolution]
-    at = max(order.start, series.VOLATILITY_SINCE_MS)
+    at = -(-max(order.start, series.VOLATILITY_SINCE_MS) // step) * step
     while at <= end:
         stop = min(at + (series.MAX_VOLATILITY_ROWS - 1) * step, end)
         page = series.volatility_page(venue.past.course, str(order.currency), at, stop, step)
