@@ -1,0 +1,261 @@
+"""The parts of backfilling by themselves: spans, the pace that adapts, what an answer puts on record."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.deribit.answers import decode_answer
+from collectors.pace import AdaptiveBucket
+from lake.conform import conform
+from lake.errors import SchemaDriftError, SettingsError
+from lake.schema import TABLES
+from pipeline.backfill.settings import BackfillSettings
+from pipeline.backfill.spans import cut, joined, lacking, total
+
+SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
+HOST = "https://www.deribit.com/api/v2/public/"
+MINUTE = 60_000
+NOON = 1_766_484_000_000  # 2025-12-23 10:00 UTC
+
+
+def numbers(spans: list[tuple[int, int]]) -> set[int]:
+    return {n for start, end in spans for n in range(start, end)}
+
+
+@given(SPANS, SPANS)
+def test_spans_are_sets_of_numbers(wanted: list[tuple[int, int]], held: list[tuple[int, int]]) -> None:
+    left = lacking(wanted, held)
+    assert numbers(left) == numbers(wanted) - numbers(held)
+    assert numbers(joined(wanted)) == numbers(wanted)
+    assert total(left) == len(numbers(left))
+    for spans in (left, joined(wanted)):
+        assert all(a[1] < b[0] for a, b in pairwise(spans))
+    pieces = list(cut(left, 7))
+    assert numbers(pieces) == numbers(left)
+    assert all(0 < end - start <= 7 for start, end in pieces)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def allowed(bucket: AdaptiveBucket, clock: Clock, seconds: float) -> int:
+    """How many of those who ask whenever a token has come get one in so many seconds."""
+    count, end_s = 0, clock.now_s + seconds
+    while True:
+        at_s = clock.now_s + bucket.reserve()
+        if at_s > end_s:
+            clock.now_s = end_s
+            return count
+        clock.now_s = at_s
+        count += 1
+
+
+def test_a_rate_without_refusals_is_used_to_the_full() -> None:
+    clock = Clock()
+    assert allowed(AdaptiveBucket(5.0, 5, clock_s=clock), clock, 100.0) == pytest.approx(505, abs=2)
+
+
+def test_after_a_refusal_it_is_quiet_then_half_as_fast_then_slowly_faster() -> None:
+    clock = Clock()
+    bucket = AdaptiveBucket(20.0, 5, quiet_s=10.0, clock_s=clock)
+    allowed(bucket, clock, 5.0)
+    for _ in range(6):
+        bucket.refused(1.0)  # those that were under way
+    assert bucket.per_s == 10.0
+    assert allowed(bucket, clock, 9.9) == 0
+    assert allowed(bucket, clock, 5.0) == pytest.approx(50, abs=3)
+    allowed(bucket, clock, 300.0)
+    assert bucket.per_s == pytest.approx(19.0)  # not beyond 95 % of what was refused
+    allowed(bucket, clock, 400.0)
+    assert bucket.per_s == 20.0
+
+
+def test_the_other_sides_word_how_long_to_wait_is_kept() -> None:
+    clock = Clock()
+    bucket = AdaptiveBucket(20.0, 5, quiet_s=1.0, clock_s=clock)
+    bucket.refused(30.0)
+    assert allowed(bucket, clock, 29.9) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"concurrency": 0}, {"concurrency": 33}, {"trades_per_page": 20_000}, {"burst": 0}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        BackfillSettings(**wrong)
+
+
+def answer(method: str, params: str, result: object, asked_ms: int = NOON + 3_600_000) -> Any:
+    body = {"jsonrpc": "2.0", "result": result, "usIn": asked_ms * 1000, "usOut": 0, "usDiff": 0}
+    found = decode_answer(
+        f"{HOST}{method}?{params}", 200, json.dumps(body).encode(), 2_000_000_000_000_000_000
+    )
+    assert found is not None
+    for name, columns in found.tables.items():
+        assert not conform(TABLES[name], columns.drop_columns(["record"])).rejected.any()
+    return found
+
+
+def chart(first: int, count: int, **changes: Any) -> dict[str, Any]:
+    prices = [100.0 + n % 7 for n in range(count)]
+    ticks = [first + n * MINUTE for n in range(count)]
+    return {
+        "ticks": ticks, "open": prices, "high": prices, "low": prices, "close": prices,
+        "volume": [n % 2 for n in range(count)], "cost": [n * 10.0 for n in range(count)], "status": "ok", **changes,
+    }  # fmt: skip
+
+
+def asked(name: str) -> str:
+    """The question for the ten minutes from NOON on."""
+    return f"instrument_name={name}&start_timestamp={NOON - MINUTE}&end_timestamp={NOON + 9 * MINUTE}&resolution=1"
+
+
+def on_record(found: Any) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = found.tables["backfills"].to_pylist()
+    return rows[0]
+
+
+def span_ms(found: Any) -> tuple[int, int]:
+    row = on_record(found)
+    return int(row["start_ts"].timestamp() * 1000), int(row["end_ts"].timestamp() * 1000)
+
+
+def test_candles_are_those_asked_for_that_had_closed() -> None:
+    params = f"instrument_name=BTC-PERPETUAL&start_timestamp={NOON - MINUTE}&end_timestamp={NOON + 9 * MINUTE}&resolution=1"
+    # The bar of the start comes too, as it does or does not, and the last is still forming.
+    found = answer(
+        "get_tradingview_chart_data", params, chart(NOON - MINUTE, 11), asked_ms=NOON + 9 * MINUTE + 30_000
+    )
+    bars = found.tables["candles"].to_pylist()
+    assert [bar["ts"].timestamp() * 1000 for bar in bars] == [NOON + n * MINUTE for n in range(9)]
+    assert {bar["resolution"] for bar in bars} == {"1m"}
+    assert span_ms(found) == (NOON, NOON + 9 * MINUTE)
+    assert on_record(found)["rows"] == 9
+
+
+def test_an_answer_that_was_cut_off_spans_only_what_it_holds() -> None:
+    start = NOON - 10_000 * MINUTE
+    params = f"instrument_name=BTC-PERPETUAL&start_timestamp={start}&end_timestamp={NOON}&resolution=1"
+    found = answer("get_tradingview_chart_data", params, chart(NOON - 5_000 * MINUTE, 5_001))
+    assert span_ms(found) == (NOON - 5_000 * MINUTE, NOON + MINUTE)
+    assert on_record(found)["rows"] == 5_001
+
+
+def test_an_answer_without_bars_is_on_record() -> None:
+    params = f"instrument_name=BTC-1JAN26&start_timestamp={NOON - MINUTE}&end_timestamp={NOON + 9 * MINUTE}&resolution=1"
+    found = answer("get_tradingview_chart_data", params, chart(NOON, 0, status="no_data"))
+    assert len(found.tables["candles"]) == 0
+    assert span_ms(found) == (NOON, NOON + 10 * MINUTE)
+    assert on_record(found)["rows"] == 0
+
+
+def test_what_may_only_not_be_published_yet_is_not_lacking() -> None:
+    params = f"instrument_name=BTC-PERPETUAL&start_timestamp={NOON - MINUTE}&end_timestamp={NOON + 9 * MINUTE}&resolution=1"
+    found = answer("get_tradingview_chart_data", params, chart(NOON, 5), asked_ms=NOON + 10 * MINUTE + 1_000)
+    assert span_ms(found) == (NOON, NOON + 5 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        chart(NOON, 3, low=[1.0]),
+        chart(NOON, 2, ticks=[NOON, NOON]),
+        chart(NOON, 1, ticks=["x"]),
+        {"ticks": []},
+        None,
+    ],
+)
+def test_bars_that_do_not_fit_together_are_refused(broken: Any) -> None:
+    params = (
+        f"instrument_name=BTC-PERPETUAL&start_timestamp={NOON}&end_timestamp={NOON + MINUTE}&resolution=1"
+    )
+    with pytest.raises(SchemaDriftError):
+        answer("get_tradingview_chart_data", params, broken)
+
+
+def trade(seq: int, ms: int = NOON, **more: Any) -> dict[str, Any]:
+    return {
+        "trade_seq": seq, "trade_id": str(1000 + seq), "timestamp": ms, "instrument_name": "BTC-PERPETUAL",
+        "price": 1.0, "amount": 10.0, "direction": "buy", **more,
+    }  # fmt: skip
+
+
+def test_neighbours_of_a_range_of_trades_are_left_to_their_own_answer() -> None:
+    params = "instrument_name=BTC-PERPETUAL&start_seq=11&end_seq=20&count=100"
+    page = {"trades": [trade(n) for n in (25, 9, 11, 20, 13, 12)], "has_more": True}
+    found = answer("get_last_trades_by_instrument", params, page)
+    assert sorted(row["trade_seq"] for row in found.tables["trades"].to_pylist()) == [11, 12, 13, 20]
+    row = on_record(found)
+    assert (row["start_seq"], row["end_seq"], row["rows"]) == (11, 20, 4)
+
+
+def test_a_full_page_spans_up_to_its_newest_trade_and_another_the_whole_question() -> None:
+    params = "instrument_name=BTC-PERPETUAL&start_seq=11&count=3&sorting=asc"
+    full = answer("get_last_trades_by_instrument", params, {"trades": [trade(n) for n in (13, 11, 12)]})
+    assert (on_record(full)["start_seq"], on_record(full)["end_seq"]) == (11, 13)
+    last = answer("get_last_trades_by_instrument", params, {"trades": [trade(11)], "has_more": True})
+    assert (on_record(last)["start_seq"], on_record(last)["end_seq"]) == (11, None)
+
+
+def test_a_question_for_a_number_gives_no_row() -> None:
+    params = "instrument_name=BTC-PERPETUAL&count=1"
+    found = decode_answer(
+        f"{HOST}get_last_trades_by_instrument?{params}", 200,
+        json.dumps({"result": {"trades": [trade(5)], "has_more": True}}).encode(), 2_000_000_000_000_000_000,
+    )  # fmt: skip
+    assert found is not None
+    assert found.tables == {}
+
+
+def test_a_refusal_is_on_record_with_the_venues_words() -> None:
+    body = {
+        "error": {"code": -32602, "message": "Invalid params", "data": {"reason": "instrument not found"}}
+    }
+    found = decode_answer(
+        f"{HOST}get_tradingview_chart_data?instrument_name=BTC-1JAN26&start_timestamp=1&end_timestamp=2&resolution=1",
+        400, json.dumps(body).encode(), 2_000_000_000_000_000_000,
+    )  # fmt: skip
+    assert found is not None
+    assert list(found.tables) == ["backfills"]
+    assert on_record(found)["refusal"] == "Invalid params -32602 (instrument not found)"
+
+
+def test_pages_of_settlements_form_a_chain() -> None:
+    rows = [
+        {"type": "settlement", "timestamp": NOON - n * 1000, "instrument_name": "BTC-PERPETUAL", "position": 10.0,
+         "session_profit_loss": -0.25, "mark_price": 100.5, "index_price": 100.0, "funding": 0.001}
+        for n in range(3)
+    ]  # fmt: skip
+    params = f"currency=BTC&type=settlement&count=1000&search_start_timestamp={NOON}"
+    middle = answer("get_last_settlements_by_currency", params, {"settlements": rows, "continuation": "abc"})
+    assert on_record(middle)["cursor"] == "abc"
+    # The oldest millisecond may go on in the next page.
+    assert on_record(middle)["start_ts"] == dt.datetime.fromtimestamp(
+        (NOON - 2000) / 1000, dt.UTC
+    ) + dt.timedelta(microseconds=1)
+    last = answer("get_last_settlements_by_currency", params, {"settlements": rows, "continuation": None})
+    assert on_record(last)["start_ts"].year == 1970
+    row = last.tables["settlements"].to_pylist()[0]
+    assert (row["type"], row["position"], row["session_profit_loss"], row["funding"]) == (
+        "settlement", 10.0, -0.25, 0.001,
+    )  # fmt: skip
+
+
+def test_delivery_prices_are_settlements_of_an_index() -> None:
+    page = {"data": [{"date": "2025-12-22", "delivery_price": 88_000.5}], "records_total": 900}
+    found = answer("get_delivery_prices", "index_name=btc_usd&offset=0&count=1", page)
+    row = found.tables["settlements"].to_pylist()[0]
+    assert (row["instrument"], row["type"], row["index_price"]) == ("btc_usd", "delivery_price", 88_000.5)
+    assert row["ts"] == dt.datetime(2025, 12, 22, 8, tzinfo=dt.UTC)
