@@ -133,7 +133,8 @@ def span_ms(found: Any) -> tuple[int, int]:
 
 
 def test_candles_are_those_asked_for_that_had_closed() -> None:
-    params = asked("BTC-PERPETUAL")# The bar of the start comes too, as it does or does not, and the last is still forming.
+    params = asked("BTC-PERPETUAL")
+    # The bar of the start comes too, as it does or does not, and the last is still forming.
     found = answer(
         "get_tradingview_chart_data", params, chart(NOON - MINUTE, 11), asked_ms=NOON + 9 * MINUTE + 30_000
     )
@@ -153,14 +154,16 @@ def test_an_answer_that_was_cut_off_spans_only_what_it_holds() -> None:
 
 
 def test_an_answer_without_bars_is_on_record() -> None:
-    params = asked("BTC-1JAN26")found = answer("get_tradingview_chart_data", params, chart(NOON, 0, status="no_data"))
+    params = asked("BTC-1JAN26")
+    found = answer("get_tradingview_chart_data", params, chart(NOON, 0, status="no_data"))
     assert len(found.tables["candles"]) == 0
     assert span_ms(found) == (NOON, NOON + 10 * MINUTE)
     assert on_record(found)["rows"] == 0
 
 
 def test_what_may_only_not_be_published_yet_is_not_lacking() -> None:
-    params = asked("BTC-PERPETUAL")found = answer("get_tradingview_chart_data", params, chart(NOON, 5), asked_ms=NOON + 10 * MINUTE + 1_000)
+    params = asked("BTC-PERPETUAL")
+    found = answer("get_tradingview_chart_data", params, chart(NOON, 5), asked_ms=NOON + 10 * MINUTE + 1_000)
     assert span_ms(found) == (NOON, NOON + 5 * MINUTE)
 
 
