@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,9 @@ class _Clock(msgspec.Struct):
 
 
 _CLOCK: Final = msgspec.json.Decoder(_Clock)
+_NEAR_END: Final = re.compile(rb'"usIn"\s*:\s*([0-9]{1,17})[,}\s]')
+_END_BYTES: Final = 160
+"""The venue writes its clock behind the result; finding it there saves reading a large answer twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,9 @@ class Answer:
 
     def asked_us(self) -> int:
         """When the venue received the question, µs: by its clock, where the answer tells, else by ours."""
+        near = _NEAR_END.search(self.body, max(0, len(self.body) - _END_BYTES))
+        if near is not None:
+            return int(near[1])
         try:
             told = _CLOCK.decode(self.body).usIn
         except wire.DECODE_ERRORS:

@@ -50,7 +50,7 @@ class BackfillSettings:
     """Trades in one answer of the history host, at most 10,000."""
     recent_per_page: int = 1_000
     """Trades in one answer of the venue itself, at most 1,000."""
-    segment_mb: float = 48.0
+    segment_mb: float = 24.0
     """Answers are brought into the tables in runs of so many million bytes; bounds memory (about eight times that)."""
 
     def __post_init__(self) -> None:
