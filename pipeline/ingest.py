@@ -53,6 +53,8 @@ from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
 
+GROUP_BYTES_MAX: Final = 32 << 20
+"""On the disk, where answers about the past have megabytes a record."""
 NS_PER_HOUR: Final = 3_600_000_000_000
 
 
@@ -187,16 +189,18 @@ def _groups(
     None reaches over `covered`: what a damaged table gets once more is not covered twice.
     """
     group: list[SegmentInfo] = []
-    records = 0
+    records = on_disk = 0
     for segment in segments:
         if segment.end_offset <= committed:
             continue
-        size = segment.end_offset - segment.first_offset
-        if group and (records + size > records_per_commit or segment.first_offset == covered):
+        size, length = segment.end_offset - segment.first_offset, segment.path.stat().st_size
+        full = records + size > records_per_commit or on_disk + length > GROUP_BYTES_MAX
+        if group and (full or segment.first_offset == covered):
             yield group
-            group, records = [], 0
+            group, records, on_disk = [], 0, 0
         group.append(segment)
         records += size
+        on_disk += length
     if group:
         yield group
 

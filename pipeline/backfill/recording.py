@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections import Counter
 from types import TracebackType
 from typing import Final, Self
@@ -27,21 +28,31 @@ PENDING_BYTES_MAX: Final = 64 << 20
 BEHIND_MAX: Final = 8
 """Sealed segments that ingest has not taken yet; asking waits beyond that."""
 RETRY_S: Final = 1.0
+PATIENCE_S: Final = 120.0
+"""How long another process may be ingesting the stream."""
 _ONE_SEGMENT: Final = IngestSettings(records_per_commit=1)
 
 log = logging.getLogger(__name__)
 
 
-def bring_in(root: Root, spool: SpoolSettings) -> Counter[str]:
+def bring_in(root: Root, spool: SpoolSettings, patience_s: float = PATIENCE_S) -> Counter[str]:
     """Ingest what the stream holds, segment by segment; what was counted.
 
     Raises:
-        BusyError: another process is at it, for instance the daemon's ingester.
+        BusyError: another process is at it, for instance the daemon's ingester, for longer than the patience.
     """
-    report = ingest(root, _ONE_SEGMENT, spool, streams=[STREAM])
-    if report.busy_streams:
-        raise BusyError(f"stream {STREAM} is being ingested by another process; try again when it is done")
-    return report.counts
+    deadline_s = time.monotonic() + patience_s
+    counts: Counter[str] = Counter()
+    while True:
+        report = ingest(root, _ONE_SEGMENT, spool, streams=[STREAM])
+        counts += report.counts
+        if not report.busy_streams:
+            return counts
+        if time.monotonic() > deadline_s:
+            raise BusyError(
+                f"stream {STREAM} is being ingested by another process; try again when it is done"
+            )
+        time.sleep(RETRY_S)
 
 
 class Recording:
