@@ -154,14 +154,17 @@ def expired_options(folder: Path, count: int) -> list[Figure]:
         "SELECT instrument, count(*) AS n, count(DISTINCT trade_seq) AS numbers, max(trade_seq) AS last FROM trades"
         " GROUP BY instrument",
     ).to_pylist()
-    whole = sum(row["n"] == row["numbers"] == row["last"] == truth[row["instrument"]]["rows"] for row in held)
+    traded = {
+        name: told["rows"] for name, told in truth.items() if name.endswith(("-C", "-P")) and told["rows"]
+    }
+    whole = sum(row["n"] == row["numbers"] == row["last"] == traded[row["instrument"]] for row in held)
     crowded = query(
         open_root(folder),
         "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM trades GROUP BY instrument, ts)",
     )["n"][0].as_py()
     return [
-        Figure("expired and living options", len(held), "instruments"),
-        Figure("of these with every trade, each once", whole, "instruments", len(held), None, True),
+        Figure("options that were ever traded", len(traded), "instruments"),
+        Figure("of these held with every trade, each once", whole, "instruments", len(traded), None, True),
         Figure("trades", told["rows"], "trades"),
         Figure("trades of one instrument in one millisecond, at most", crowded, "trades"),
         Figure("requests per instrument", told["requests"] / len(held), "requests"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -83,7 +83,7 @@ def _candles(planning: Planning) -> list[Check]:
     whole = planning.ledger.whole_months("candles", name, step_us)
     items = {item.name: item for item in planning.chosen(candles.KINDS)}
     counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    found = {row["instrument"]: row for row in _bars(planning.ledger, list(items), name)}
+    found = _bars(planning.ledger, list(items), name, step_us)
     for item in items.values():
         have = joined([*ledger.times(recorded.get(item.name, []), name), *whole.get(item.name, [])])
         row = found.get(item.name)
@@ -108,16 +108,45 @@ def _candles(planning: Planning) -> list[Check]:
     ]
 
 
-def _bars(lake: Ledger, names: Sequence[str], resolution: str) -> Iterator[dict[str, Any]]:
+def _bars(lake: Ledger, names: Sequence[str], resolution: str, step_us: int) -> dict[str, Counter[str]]:
+    """Sums by instrument: `n` rows, different `bars`, `still` and `crooked` ones; `first_us`, `last_us`.
+
+    Different bars are counted only in months that are not whole, one month at a time, which bounds memory.
+    """
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    doubtful: defaultdict[dt.date, list[str]] = defaultdict(list)
+    for row in _by_month(lake, names, resolution):
+        sums = found[row["instrument"]]
+        sums.update({name: row[name] for name in ("n", "still", "crooked")})
+        sums["first_us"] = min(sums["first_us"] or row["first_us"], row["first_us"])
+        sums["last_us"] = max(sums["last_us"], row["last_us"])
+        if row["last_us"] + step_us - row["first_us"] == row["n"] * step_us:
+            sums["bars"] += row["n"]
+        else:
+            doubtful[row["date"]].append(row["instrument"])
+    for month, some in doubtful.items():
+        for row in lake.query(
+            "SELECT instrument, count(DISTINCT ts) AS bars FROM candles"  # noqa: S608
+            f" WHERE date = DATE '{month}' AND resolution = '{resolution}' AND source = 'venue'"
+            f" AND instrument IN ({_listed(some)}) GROUP BY instrument"
+        ):
+            found[row["instrument"]]["bars"] += row["bars"]
+    return found
+
+
+def _by_month(lake: Ledger, names: Sequence[str], resolution: str) -> Iterator[dict[str, Any]]:
     for start in range(0, len(names), NAMES_AT_ONCE):
-        some = ", ".join(f"'{name}'" for name in names[start : start + NAMES_AT_ONCE])
         yield from lake.query(
-            "SELECT instrument, count(*) AS n, count(DISTINCT ts) AS bars, epoch_us(min(ts)) AS first_us,"  # noqa: S608
-            " epoch_us(max(ts)) AS last_us, count(*) FILTER (volume = 0) AS still,"
+            "SELECT instrument, date, count(*) AS n, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,"  # noqa: S608
+            " count(*) FILTER (volume = 0) AS still,"
             " count(*) FILTER (high < greatest(open, close) OR low > least(open, close)) AS crooked"
-            f" FROM candles WHERE resolution = '{resolution}' AND source = 'venue' AND instrument IN ({some})"
-            " GROUP BY instrument"
+            f" FROM candles WHERE resolution = '{resolution}' AND source = 'venue'"
+            f" AND instrument IN ({_listed(names[start : start + NAMES_AT_ONCE])}) GROUP BY instrument, date"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _trades(planning: Planning) -> list[Check]:

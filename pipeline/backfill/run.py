@@ -24,6 +24,8 @@ from pipeline.backfill.settings import BackfillSettings
 
 ROUNDS_MAX: Final = 5
 """A round asks for what the one before did not bring; what several did not bring is told as lacking."""
+TRADES_AT_ONCE: Final = 4
+"""Trades lie in days and are few: so many times more answers make one run of ingest."""
 PLANNERS: Final[dict[str, Callable[[Planning], Plan]]] = {
     "candles": candles.plan,
     "funding": series.funding,
@@ -181,8 +183,9 @@ class Job:
             await self._ask(progress, plan)
 
     async def _ask(self, progress: Progress, plan: Plan) -> None:
-        recording = Recording(self.root, self.spool, int(self.settings.segment_mb * 1e6))
         table = TABLE_OF[self.dataset]
+        segment_mb = self.settings.segment_mb * (TRADES_AT_ONCE if table == "trades" else 1)
+        recording = Recording(self.root, self.spool, int(segment_mb * 1e6))
 
         def told(now: Progress) -> None:
             now.rows = before + recording.counts[f"rows_{table}"]

@@ -50,8 +50,9 @@ class BackfillSettings:
     """Trades in one answer of the history host, at most 10,000."""
     recent_per_page: int = 1_000
     """Trades in one answer of the venue itself, at most 1,000."""
-    segment_mb: float = 24.0
-    """Answers are brought into the tables in runs of so many million bytes; bounds memory (about eight times that)."""
+    segment_mb: float = 16.0
+    """Answers are brought into the tables in runs of so many million bytes (of trades four times as many, because each
+    run adds a file to every day it touches); bounds memory, to about 15 times that beside what the process needs."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.concurrency <= CONCURRENCY_MAX:

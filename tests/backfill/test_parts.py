@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from collectors.deribit.answers import decode_answer
 from collectors.pace import AdaptiveBucket
 from lake.conform import conform
-from lake.errors import SchemaDriftError, SettingsError
+from lake.errors import InputError, SchemaDriftError, SettingsError
 from lake.schema import TABLES
+from pipeline.backfill.ledger import NEVER_EXPIRES_MS, Listed
+from pipeline.backfill.plan import DAY_MS, Choice, Planning, urgency
 from pipeline.backfill.settings import BackfillSettings
 from pipeline.backfill.spans import cut, joined, lacking, total
 
@@ -95,6 +98,57 @@ def test_the_other_sides_word_how_long_to_wait_is_kept() -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         BackfillSettings(**wrong)
+
+
+def listed(name: str, kind: str, days: float, strike: float | None = None, currency: str = "BTC") -> Listed:
+    return Listed(
+        name, kind, currency, 0, NEVER_EXPIRES_MS if days > 9_999 else int(NOON + days * DAY_MS), strike
+    )
+
+
+def planning(*items: Listed, **choice: Any) -> Planning:
+    ledger: Any = SimpleNamespace(instruments=list(items))
+    return Planning(ledger, Choice(**choice), BackfillSettings(), NOON)
+
+
+def test_the_most_urgent_instruments_come_first() -> None:
+    items = [
+        listed("far", "option", 100), listed("perpetual", "future", 10_000), listed("near", "option", 2),
+        listed("gone", "option", -1), listed("long gone", "option", -50), listed("future", "future", 40),
+        listed("later", "option", 20), listed("later still", "option", 60),
+    ]  # fmt: skip
+    chosen = planning(*items).chosen(("future", "option"))
+    assert [item.name for item in chosen] == [
+        "perpetual", "future", "near", "later", "later still", "far", "gone", "long gone",
+    ]  # fmt: skip
+    assert [urgency(item, NOON) for item in chosen[2:]] == ["critical", "high", "medium", "low", "low", "low"]
+
+
+def test_only_what_is_wanted_is_chosen() -> None:
+    items = [
+        listed("a", "option", 5, 50_000.0), listed("b", "option", 5, 70_000.0), listed("c", "option", -5, 70_000.0),
+        listed("d", "option", 5, 70_000.0, "ETH"), listed("e", "future", 5),
+    ]  # fmt: skip
+
+    def names(**choice: Any) -> list[str]:
+        return [item.name for item in planning(*items, **choice).chosen(("future",))]
+
+    assert names() == ["e"]
+    assert names(kinds=("option",), currencies=("BTC",), strikes=(60_000.0, 80_000.0)) == ["b", "c"]
+    assert names(kinds=("option",), expired=False, currencies=("ETH",)) == ["d"]
+    assert names(instruments=("c", "e")) == ["e", "c"]
+    after = dt.datetime.fromtimestamp(NOON / 1000, dt.UTC) - dt.timedelta(days=1)
+    assert names(kinds=("option",), start=after) == ["a", "b", "d"]  # c was gone by then
+    with pytest.raises(InputError, match="no instrument zzz"):
+        names(instruments=("zzz",))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kinds": ("swap",)}, {"instruments": ("BTC'; DROP",)}, {"strikes": (2.0, 1.0)}]
+)
+def test_a_choice_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        Choice(**wrong)
 
 
 def answer(method: str, params: str, result: object, asked_ms: int = NOON + 3_600_000) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,3 +275,33 @@ def test_a_rate_that_is_too_high_is_learnt_and_never_leads_to_a_ban(tmp_path: Pa
     assert report.complete
     assert counted["refused"] > 0
     assert counted["bans"] == 0
+
+
+def test_interrupted_it_ends_tidily_and_goes_on_from_there(tmp_path: Path) -> None:
+    root = lake(tmp_path)
+    wanted = ("candles", "--instrument", "BTC-PERPETUAL", "--from", "2022-01-01", "--to", "2022-12-31")
+    with start(past(past_days=0, past_perpetual_trades=60)) as venue:
+        process = subprocess.Popen(
+            command(root, venue, *wanted), env=environment(30.0), stdout=subprocess.PIPE, text=True
+        )
+        while venue.control("limits")["limits"]["www"]["by_method"].get("get_tradingview_chart_data", 0) < 20:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "the same command goes on from here" in output
+        before = rows(root, "SELECT count(*) AS n FROM candles")[0]["n"]
+        assert before >= 19 * 5_000
+        done = subprocess.run(
+            [*command(root, venue, *wanted), "--json"],
+            env=environment(1000.0), capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        told = venue.control(
+            "truth",
+            dataset="candles",
+            instrument="BTC-PERPETUAL",
+            start=1_640_995_200_000,
+            end=1_672_531_199_999,
+        )["truth"]["rows"]
+    assert before + json.loads(done.stdout)[0]["rows"] == told
+    assert rows(root, "SELECT count(DISTINCT ts) AS n FROM candles")[0]["n"] == told
