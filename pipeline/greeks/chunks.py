@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.greeks.black76 import Floats
+from pipeline.greeks.black76 import Booleans, Floats
 
-Booleans = NDArray[np.bool_]
 Kernel = Callable[..., tuple[Floats, ...]]
+_Use = Literal["readonly", "writeonly", "allocate"]
 
 ROWS: Final = 8192  # a dozen float64 columns of it fit the second-level cache
 
@@ -25,10 +25,13 @@ def over_chunks(
     """
     inputs = [*map(_floats, numbers), *map(_booleans, flags)]
     kinds = [np.dtype(np.float64)] * len(numbers) + [np.dtype(np.bool_)] * len(flags)
+    operands: list[NDArray[np.generic] | None] = [*inputs, *[None] * results]
+    read: list[_Use] = ["readonly"]
+    write: list[_Use] = ["writeonly", "allocate"]
     walk = np.nditer(
-        [*inputs, *[None] * results],
+        operands,
         flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=[["readonly"]] * len(inputs) + [["writeonly", "allocate"]] * results,
+        op_flags=[read] * len(inputs) + [write] * results,
         op_dtypes=[*kinds, *[np.dtype(np.float64)] * results],
         casting="same_kind",
         order="C",
@@ -36,10 +39,8 @@ def over_chunks(
     )
     with walk, np.errstate(all="ignore"):
         if walk.itersize:
-            for operands in walk:
-                for out, values in zip(
-                    operands[len(inputs) :], kernel(*operands[: len(inputs)]), strict=True
-                ):
+            for chunk in walk:
+                for out, values in zip(chunk[len(inputs) :], kernel(*chunk[: len(inputs)]), strict=True):
                     out[...] = values
         return tuple(walk.operands[len(inputs) :])
 

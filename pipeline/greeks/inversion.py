@@ -1,9 +1,10 @@
 """Implied volatility: the inverse of Black's formula, or NaN where the price does not determine one.
 
-The unknown is `spread = sigma * sqrt(T)`. It is found on the out-of-the-money side, from the logarithm of the time value,
-whose dependence on ln(spread) is nearly linear for prices in the body and smooth in the tails, by Householder's method of the third order
-(each step quadruples the number of right digits; A. S. Householder, "The Numerical Treatment of a Single Nonlinear
-Equation", 1970).
+The unknown is `spread = sigma * sqrt(T)`, found on the out-of-the-money side from the logarithm of the time value. Two
+steps of Householder's method of the third order (A. S. Householder, "The Numerical Treatment of a Single Nonlinear
+Equation", 1970; each step quadruples the right digits) from Bachelier's volatility corrected for the lognormal's
+curvature give almost every row all its digits. The few that have not settled are searched within brackets, so that a
+row ends either solved or NaN.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.greeks.black76 import LOG_SQRT_2PI, SQRT_2PI, TINY, Floats, log_ratio, value_ratio
-from pipeline.greeks.chunks import Booleans, over_chunks
+from pipeline.greeks.black76 import (
+    LOG_SQRT_2PI,
+    SMALL_T,
+    TINY,
+    Booleans,
+    Floats,
+    bachelier_spread,
+    log_ratio,
+    normal_ratio,
+    tail_ratio,
+    value_ratio,
+)
+from pipeline.greeks.chunks import over_chunks
 
 RELATIVE_ERROR_MAX: Final = 1e-9
 """A volatility is given only where one digit (2^-52) of the price moves it by no more than this part of itself."""
 _DIGIT: Final = 2.0**-52
-_STEPS: Final = 60
-_LOG_STEP_MAX: Final = 1.0
-_CONVERGED: Final = 1e-4  # the step after one of this size is below the last digit
+_CONVERGED: Final = 1e-4  # what the step after one of this size changes is below the last digit
+_FAST_STEPS: Final = 2
+_SEARCH_STEPS: Final = 100
+_CURVATURE_MAX: Final = 1.0  # of the guess: for larger spreads the correction no longer helps
+_T_MAX: Final = 30.0  # larger ones cannot be determined by any price
 
 
 def implied_volatility(
@@ -36,18 +50,19 @@ def implied_volatility(
 ) -> Floats:
     """Volatility (fraction per square root of a year) at which Black's formula gives `price`; NaN where there is none.
 
-    Arguments broadcast as numpy's do; the result is a float64 array of their common shape.
+    Arguments broadcast as numpy's do; the result is a new float64 array of their common shape.
 
-    price: premium, in coin where `inverse`, else in the quote currency; `forward` and `strike` in the quote currency;
-    years: time to expiry, years of 365 days; is_call, inverse: booleans; rate: continuous discount rate per year,
-    0 as the venue has it.
+    price: premium, in coin where `inverse` (worth price * forward), else in the quote currency; forward, strike: quote
+    currency; years: time to expiry in years of 365 days; is_call, inverse: booleans; rate: continuous discount rate
+    per year, 0 as the venue has it.
 
-    NaN where an argument is not a positive normal number, the price is at or outside its bounds, or the digits of the
-    price do not determine the volatility to `RELATIVE_ERROR_MAX` (deep in the money, or close to the upper bound).
+    NaN where an argument is not a positive normal number, where the price is at or outside its bounds, and where its
+    digits do not determine the volatility to `RELATIVE_ERROR_MAX`: far in the money, or close to the upper bound.
+
+    Raises TypeError for arguments that are not numbers, ValueError for shapes that do not broadcast.
     """
-    (result,) = over_chunks(
-        _invert, 1, numbers=(price, forward, strike, years, rate), flags=(is_call, inverse)
-    )
+    numbers = (price, forward, strike, years, rate)
+    (result,) = over_chunks(_invert, 1, numbers=numbers, flags=(is_call, inverse))
     return result
 
 
@@ -60,82 +75,96 @@ def _invert(
     is_call: Booleans,
     inverse: Booleans,
 ) -> tuple[Floats]:
-    value = np.where(inverse, price * forward, price)
-    value = value * np.exp(rate * years)
+    """`implied_volatility` of one chunk."""
+    value = np.where(inverse, price * forward, price) * np.exp(rate * years)
     high, low = np.maximum(forward, strike), np.minimum(forward, strike)
-    in_the_money = is_call == (forward > strike)
-    time_value = np.where(in_the_money, value - (high - low), value)
+    leverage = 1.0 + np.abs(rate * years)
+    time_value = np.where(is_call == (forward > strike), value - (high - low), value)
     distance = log_ratio(high, low)
-    share = time_value / low
-    usable = (
-        (share >= TINY)
-        & (share < 1.0)
-        & (price >= TINY)
-        & (value < np.inf)
-        & (years >= TINY)
-        & (years < np.inf)
-        & (low >= TINY)
-        & (distance < np.inf)
-        & (np.abs(rate) < np.inf)
-    )
+    share = time_value / low  # of the upper bound
+    usable = (share >= TINY) & (share < 1.0) & (price >= TINY) & (value >= TINY) & (value < np.inf)
+    usable &= (low >= TINY) & (distance < np.inf) & (years >= TINY) & (years < np.inf) & np.isfinite(rate)
+    leverage *= value / time_value
+    if usable.all():
+        return (_volatility(distance, share, leverage, years),)
     volatility = np.full(price.shape, np.nan)
     rows = np.flatnonzero(usable)
-    if rows.size:
-        target = np.log(share[rows]) - 0.5 * distance[rows]
-        spread, slope = _solve(distance[rows], target)
-        # relative change of the volatility for one digit of the price
-        blur = _DIGIT * (value[rows] / time_value[rows]) / slope
-        found = spread / np.sqrt(years[rows])
-        determined = (blur <= RELATIVE_ERROR_MAX) & (found >= TINY) & (found < np.inf)
-        volatility[rows] = np.where(determined, found, np.nan)
+    volatility[rows] = _volatility(distance[rows], share[rows], leverage[rows], years[rows])
     return (volatility,)
 
 
+def _volatility(distance: Floats, share: Floats, leverage: Floats, years: Floats) -> Floats:
+    """Volatility where the price determines it, else NaN.
+
+    `leverage`: by how many of its own digits the time value moves with one digit of the price.
+    """
+    target = np.log(share) - 0.5 * distance
+    spread, ratio = _solve(distance, target)
+    volatility = spread / np.sqrt(years)
+    blur = _DIGIT * leverage * ratio
+    determined = (blur <= RELATIVE_ERROR_MAX) & (volatility >= TINY) & (volatility < np.inf)
+    return np.where(determined, volatility, np.nan)
+
+
 def _solve(distance: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """Spread whose log value (over sqrt(F K)) is `target`, and d target / d ln spread there; NaN where not found."""
-    spread, slope = np.full(target.shape, np.nan), np.full(target.shape, np.nan)
-    open_rows = np.arange(target.size)
-    guess = _guess(distance, target)
-    lowest, highest = np.full(target.shape, 0.0), np.full(target.shape, np.inf)
-    for _ in range(_STEPS):
-        h, t = distance / guess, 0.5 * guess
-        log_value, one_over_slope = _log_value(guess, h, t)
-        error = log_value - target
-        np.maximum(lowest, np.where(error < 0, guess, 0.0), out=lowest)
-        np.minimum(highest, np.where(error > 0, guess, np.inf), out=highest)
-        step, small = _householder(error, h, t, one_over_slope)
-        moved = guess * np.exp(np.clip(step, -_LOG_STEP_MAX, _LOG_STEP_MAX))
-        inside = (moved > lowest) & (moved < highest)
-        done = small | (error == 0)
-        moved = np.where(inside | done, moved, np.where(highest < np.inf, np.sqrt(lowest * highest), 2 * guess))
-        moved = np.where((lowest == 0) & ~inside & ~done, 0.5 * guess, moved)
-        spread[open_rows[done]], slope[open_rows[done]] = moved[done], 1.0 / one_over_slope[done]
-        left = ~done
-        if not left.any():
-            break
-        open_rows, guess, distance, target = open_rows[left], moved[left], distance[left], target[left]
-        lowest, highest = lowest[left], highest[left]
-    return spread, slope
-
-
-def _log_value(spread: Floats, h: Floats, t: Floats) -> tuple[Floats, Floats]:
-    ratio = value_ratio(h, t)
-    return np.log(spread * ratio) - 0.5 * (h * h + t * t) - LOG_SQRT_2PI, ratio
-
-
-def _householder(error: Floats, h: Floats, t: Floats, ratio: Floats) -> tuple[Floats, np.ndarray]:
-    """Step in ln(spread), and whether it ends the search."""
-    slope = 1.0 / ratio
-    curve = h * h - t * t
-    second = curve - slope
-    third = curve * curve - 3.0 * h * h - t * t - 3.0 * slope * curve + 2.0 * slope * slope
-    newton = -error * ratio
-    step = newton * (1.0 + 0.5 * second * newton) / (1.0 + newton * (second + third * newton / 6.0))
-    return np.log1p(np.maximum(step, -0.9)), np.abs(newton) * (1.0 + np.abs(second)) < _CONVERGED
+    """Spread whose ln(value / sqrt(F K)) is `target`, and d ln(spread) / d target there; NaN where not found."""
+    spread = _guess(distance, target)
+    for _ in range(_FAST_STEPS):
+        h, t = distance / spread, 0.5 * spread
+        ratio = normal_ratio(t - h) - tail_ratio(t + h)
+        ratio /= spread
+        spread, settled = _step(spread, ratio, h, t, target)
+    left = np.flatnonzero(~(settled & (spread > 2.0 * SMALL_T)))
+    if left.size:
+        spread[left], ratio[left] = _search(spread[left], distance[left], target[left])
+    return spread, ratio
 
 
 def _guess(distance: Floats, target: Floats) -> Floats:
-    """First estimate of the spread from the at-the-money and the tail asymptotics."""
-    body = SQRT_2PI * np.exp(target)
-    tail = distance / np.sqrt(-2.0 * np.minimum(target, -1e-3))
-    return np.maximum(body, tail)
+    """First estimate: Bachelier's spread, with the value lifted by what the lognormal lacks against it.
+
+    Value is the integral of exp(-distance^2 / (2 s^2) - s^2 / 8) / sqrt(2 pi) over s up to spread; Bachelier's has not
+    the second term, whose weight is a third at the money and tends to one far from it.
+    """
+    value = np.exp(target)
+    first = bachelier_spread(distance, value)
+    h = distance / first
+    square = h * h
+    weight = (1.0 / 3.0 + square) / (1.0 + square)
+    return bachelier_spread(
+        distance, value * np.exp(weight * np.minimum(0.125 * first * first, _CURVATURE_MAX))
+    )
+
+
+def _step(spread: Floats, ratio: Floats, h: Floats, t: Floats, target: Floats) -> tuple[Floats, Booleans]:
+    """Spread after a step of Householder's method for ln(value), and whether that settles it."""
+    h2, t2 = h * h, t * t
+    newton = (np.log(spread * ratio) - 0.5 * (h2 + t2) - LOG_SQRT_2PI - target) * -ratio
+    slope = 1.0 / ratio
+    curve = h2 - t2  # spread * (d ln vega / d spread)
+    second = curve - slope
+    third = curve * (curve - 3.0 * slope) - 3.0 * h2 - t2 + 2.0 * slope * slope
+    change = newton * (1.0 + 0.5 * second * newton) / (1.0 + newton * (second + newton * third / 6.0))
+    return spread * (1.0 + change), np.abs(newton) * (1.0 + np.abs(second)) < _CONVERGED
+
+
+def _search(start: Floats, distance: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """`_solve` for the rows that need care: every step stays within a bracket, else the bracket is halved."""
+    spread, slope = np.full(start.shape, np.nan), np.full(start.shape, np.nan)
+    guess = np.where((start > 0) & (start < _T_MAX), start, 1.0)
+    lowest, highest = np.full(start.shape, TINY), np.full(start.shape, 2.0 * _T_MAX)
+    rows = np.arange(start.size)
+    for _ in range(_SEARCH_STEPS):
+        h, t = distance / guess, 0.5 * guess
+        ratio = value_ratio(h, t)
+        moved, settled = _step(guess, ratio, h, t, target)
+        too_high = np.log(guess * ratio) - 0.5 * (h * h + t * t) - LOG_SQRT_2PI > target
+        highest, lowest = np.where(too_high, guess, highest), np.where(too_high, lowest, guess)
+        spread[rows[settled]], slope[rows[settled]] = moved[settled], ratio[settled]
+        left = np.flatnonzero(~settled)
+        if not left.size:
+            break
+        rows, moved, lowest, highest = rows[left], moved[left], lowest[left], highest[left]
+        distance, target = distance[left], target[left]
+        guess = np.where((moved > lowest) & (moved < highest), moved, np.sqrt(lowest * highest))
+    return spread, slope

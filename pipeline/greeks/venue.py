@@ -1,8 +1,9 @@
 """Greeks as Deribit defines them, and what else its conventions decide.
 
-Sources: Deribit, "Option Greeks" (support article; delta, vega per volatility point, theta per day or lifetime if shorter,
-rho per rate point, net delta) and "Settlement and delivery" (average of the index over the last 30 minutes); the cap
-of theta and the year of exactly 365 days were found by recomputing the venue's published rows.
+Sources: Deribit's support articles on option Greeks (delta and net delta, vega per volatility point, theta per day or
+lifetime if shorter, rho per rate point; 25944751433757 on the delta of the last 30 minutes, while the index is
+averaged for settlement). The cap of theta and the year of exactly 365 days were found by recomputing the venue's
+published rows.
 """
 
 from __future__ import annotations
@@ -12,12 +13,22 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.greeks.black76 import SQRT_2PI, TINY, Floats, log_ratio, normal_ratio, value_ratio
-from pipeline.greeks.chunks import Booleans, over_chunks
+from pipeline.greeks.black76 import (
+    SMALL_T,
+    SQRT_2PI,
+    TINY,
+    Booleans,
+    Floats,
+    log_ratio,
+    small_value_ratio,
+    tail_ratio,
+)
+from pipeline.greeks.chunks import over_chunks
 
 DAYS_PER_YEAR: Final = 365.0
 FINAL_AVERAGING_YEARS: Final = 30.0 / (60.0 * 24.0 * DAYS_PER_YEAR)
 """The last 30 minutes, in years: the index is being averaged and the venue's delta fades to zero."""
+_TAIL_MAX: Final = 1e3  # beyond, the density is zero whatever multiplies it
 
 
 class Greeks(NamedTuple):
@@ -59,42 +70,62 @@ def greeks(
 def _greeks(
     forward: Floats, strike: Floats, years: Floats, volatility: Floats, rate: Floats, is_call: Booleans
 ) -> tuple[Floats, ...]:
+    """`greeks` of one chunk."""
     high, low = np.maximum(forward, strike), np.minimum(forward, strike)
     distance = log_ratio(high, low)
     root = np.sqrt(years)
     spread = volatility * root
     h, t = distance / spread, 0.5 * spread
-    # out-of-the-money side: the call where K >= F, else the put
-    otm_call = strike >= forward
-    same_side = is_call == otm_call
-    d_near, d_far = t - h, -t - h  # of the currency whose amount is smaller, and of the other
-    density = np.exp(-0.5 * d_near * d_near) / SQRT_2PI
-    # F phi(d1) = K phi(d2): for the put with K <= F, d1 = h + t and N(-d1) is the far probability
-    mass = np.where(otm_call, forward, strike) * density
-    near = density * normal_ratio(d_near)
-    far_density = np.exp(-0.5 * d_far * d_far) / SQRT_2PI
-    far = far_density * normal_ratio(d_far)
-    n1, n2 = np.where(otm_call, near, far), np.where(otm_call, far, near)
-    n1, n2 = np.where(same_side, n1, 1.0 - n1), np.where(same_side, n2, 1.0 - n2)
+    near, far, mass, time_value = _out_of_the_money(h, t, spread, low)
+    far_probability = far / high
+    call_is_out = strike >= forward
+    out = is_call == call_is_out
+    n1 = np.where(call_is_out, near, far_probability)
+    n2 = np.where(call_is_out, far_probability, near)
+    n1, n2 = np.where(out, n1, 1.0 - n1), np.where(out, n2, 1.0 - n2)
     sign = np.where(is_call, 1.0, -1.0)
     discount = np.exp(-rate * years)
-    value = discount * (mass * spread * value_ratio(h, t) + np.where(same_side, 0.0, high - low))
-    mass = discount * mass
-    delta = discount * sign * n1
-    gamma = mass / forward / forward / spread
-    vega = mass * root / 100.0
-    decay = (mass * volatility / (2.0 * root) - rate * value) / DAYS_PER_YEAR
-    decay = np.minimum(decay * np.minimum(1.0, years * DAYS_PER_YEAR), value)
-    rho = discount * sign * strike * years * n2 / 100.0
-    usable = (low >= TINY) & (years >= TINY) & (volatility >= TINY) & (spread < np.inf) & (distance < np.inf)
+    mass *= discount
+    value = discount * np.where(out, time_value, time_value + (high - low))
+    decay = (0.5 * mass * volatility / root - rate * value) / DAYS_PER_YEAR
+    columns = (
+        discount * sign * n1,
+        mass / spread / forward / forward,
+        mass * root / 100.0,
+        -np.minimum(decay * np.minimum(1.0, years * DAYS_PER_YEAR), value),
+        discount * sign * strike * years * n2 / 100.0,
+        value,
+    )
+    usable = (low >= TINY) & (years >= TINY) & (volatility >= TINY) & (spread >= TINY)
+    usable &= (spread < np.inf) & (distance < np.inf)
     return tuple(
-        np.where(usable & np.isfinite(column), column, np.nan)
-        for column in (delta, gamma, vega, -decay, rho, value)
+        column if (fit := usable & np.isfinite(column)).all() else np.where(fit, column, np.nan)
+        for column in columns
     )
 
 
+def _out_of_the_money(
+    h: Floats, t: Floats, spread: Floats, low: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """N(t - h), high * N(-t - h), low * phi(t - h) = high * phi(t + h), and the option's time value."""
+    d = t - h
+    size = np.abs(d)
+    density = np.exp(-0.5 * d * d) / SQRT_2PI
+    mass = low * density
+    tail = density * tail_ratio(np.minimum(size, _TAIL_MAX))
+    near = np.where(d > 0, 1.0 - tail, tail)
+    far = mass * tail_ratio(np.minimum(t + h, _TAIL_MAX))
+    time_value = np.maximum(low * near - far, 0.0)
+    small = np.flatnonzero(t < SMALL_T)
+    if small.size:
+        time_value[small] = (
+            mass[small] * spread[small] * small_value_ratio(np.minimum(h[small], _TAIL_MAX), t[small])
+        )
+    return near, far, mass, time_value
+
+
 def premium_adjusted_delta(delta: ArrayLike, price_usd: ArrayLike, forward: ArrayLike) -> Floats:
-    """The venue's net delta of an inverse option: delta less the premium in coin, whose own value moves with the coin."""
+    """The venue's net delta of an inverse option: delta less the premium in coin, which itself moves with the coin."""
 
     def kernel(delta: Floats, price_usd: Floats, forward: Floats) -> tuple[Floats]:
         return (np.where(forward > 0, delta - price_usd / forward, np.nan),)
