@@ -96,7 +96,8 @@ def _greeks(
     sign = np.where(is_call, 1.0, -1.0)
     discount = np.exp(-rate * years)
     mass *= discount
-    value = discount * np.where(out, time_value, time_value + (high - low))
+    value = np.where(out, time_value, time_value + (high - low))
+    value = discount * np.minimum(value, np.where(is_call, forward, strike))
     decay = (0.5 * mass * volatility / root - rate * value) / DAYS_PER_YEAR
     theta_cap = np.where(np.isnan(mark_price_usd), value, mark_price_usd)
     columns = (
@@ -155,7 +156,8 @@ def volatility_uncertainty(
 
     def kernel(tick: Floats, forward: Floats, vega: Floats, inverse: Booleans) -> tuple[Floats]:
         half = 0.5 * np.where(inverse, tick * forward, tick)
-        return (np.where((vega > 0) & (half >= 0), half / (100.0 * vega), np.nan),)
+        uncertainty = half / (100.0 * vega)
+        return (np.where((vega > 0) & (half >= 0) & (uncertainty < np.inf), uncertainty, np.nan),)
 
     (result,) = over_chunks(kernel, 1, numbers=(tick, forward, vega), flags=(inverse,))
     return result
