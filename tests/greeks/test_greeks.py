@@ -86,6 +86,15 @@ def test_rho_is_strike_time_probability(case: tuple[float, float, float], is_cal
     )
 
 
+@pytest.mark.parametrize("volatility", [1e-3, 1e-8, 1e-12])
+def test_values_of_tiny_volatilities_keep_their_digits(volatility: float) -> None:
+    for strike in (FORWARD, FORWARD * (1 + 0.7 * volatility), FORWARD * (1 + 3 * volatility)):
+        expected = float(price(FORWARD, strike, 1.0, volatility, True))
+        assert float(greeks(FORWARD, strike, 1.0, volatility, True).price_usd) == pytest.approx(
+            expected, rel=1e-12
+        )
+
+
 numbers = st.floats(1e-3, 1e6)
 
 
@@ -182,7 +191,7 @@ def test_any_floats_give_greeks_within_their_ranges_or_none(
         assert np.isnan(column) or low <= column <= high
 
 
-@pytest.mark.parametrize("volatility", [1e-8, 1e-3, 70.0, 1e3, 1e30])
+@pytest.mark.parametrize("volatility", [1e-200, 1e-8, 1e-3, 70.0, 1e3, 1e30])
 def test_the_limits_of_volatility(volatility: float) -> None:
     call = greeks(FORWARD, 90_000.0, 1.0, volatility, True)
     put = greeks(FORWARD, 90_000.0, 1.0, volatility, False)
