@@ -8,7 +8,7 @@ from typing import Any, Final
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.greeks import (
@@ -100,6 +100,8 @@ numbers = st.floats(1e-3, 1e6)
 
 @settings(max_examples=300, deadline=None)
 @given(forward=numbers, strike=numbers, years=st.floats(1e-6, 5.0), volatility=st.floats(1e-3, 20.0))
+@example(forward=524290.4164979175, strike=1.6105606273631565, years=4.0, volatility=9.0)
+@example(forward=1.860305649403017, strike=524290.7300693908, years=1.0, volatility=18.0)
 def test_parity_and_ranges(forward: float, strike: float, years: float, volatility: float) -> None:
     call = greeks(forward, strike, years, volatility, True)
     put = greeks(forward, strike, years, volatility, False)
@@ -173,6 +175,11 @@ VALID: Final = {"forward": 50_000.0, "strike": 52_000.0, "years": 0.1, "volatili
 def test_no_greeks_from_what_is_not_a_positive_normal_number(argument: str, value: float) -> None:
     assert np.isfinite(greeks(**VALID, is_call=True)).all()
     assert np.isnan(greeks(**{**VALID, argument: value}, is_call=True)).all()
+
+
+@pytest.mark.parametrize(("years", "volatility"), [(1e10, 1e-310), (1e-20, 1e-300)])
+def test_no_greeks_where_volatility_or_spread_has_lost_digits(years: float, volatility: float) -> None:
+    assert np.isnan(greeks(50_000.0, 50_000.0, years, volatility, True)).all()
 
 
 @settings(max_examples=500, deadline=None)

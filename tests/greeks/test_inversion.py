@@ -193,8 +193,8 @@ def test_no_volatility_from_what_is_not_a_positive_normal_number(argument: str, 
 
 
 def test_no_volatility_from_a_price_of_too_few_digits_on_either_side_of_the_forward() -> None:
-    assert np.isfinite(implied_volatility(1e-300, 1e20, 1e20, 1.0, True, inverse=True))
-    assert np.isnan(implied_volatility(1e-310, 1e20, 1e20, 1.0, True, inverse=True))
+    assert np.isfinite(implied_volatility(1e-300, 1e20, 1e10, 1.0, False, inverse=True))
+    assert np.isnan(implied_volatility(1e-310, 1e20, 1e10, 1.0, False, inverse=True))
     assert np.isfinite(implied_volatility(1e-280, 1e-20, 1e-20, 1.0, True, inverse=True))
     assert np.isnan(implied_volatility(1e-300, 1e-20, 1e-20, 1.0, True, inverse=True))
 
