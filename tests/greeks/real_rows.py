@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from collectors.deribit.names import parse_name
 from pipeline.greeks import greeks, implied_volatility
+from tests.conftest import REAL_DATA_ENV, REPOSITORY
 
 Floats = NDArray[np.float64]
 YEAR_MS: Final = 365 * 86_400_000
@@ -57,6 +59,12 @@ class Rows:
         upper = np.where(self.is_call, 1.0, self.strike / self.forward)
         inside = (price > intrinsic * (1 + 1e-12)) & (price < upper)
         return np.asarray(inside[price > 0])
+
+
+def recordings() -> Path | None:
+    """Folder of the real recordings, if it is there."""
+    folder = Path(os.environ.get(REAL_DATA_ENV, REPOSITORY.parent / "shared" / "data"))
+    return folder if folder.is_dir() else None
 
 
 def btc_2021(folder: Path) -> Rows:
