@@ -77,9 +77,12 @@ def _invert(
     inverse: Booleans,
 ) -> tuple[Floats]:
     """`implied_volatility` of one chunk."""
-    value = np.where(inverse, price * forward, price) * np.exp(rate * years)
+    value = np.where(inverse, price * forward, price)
     high, low = np.maximum(forward, strike), np.minimum(forward, strike)
-    leverage = 1.0 + np.abs(rate * years)
+    leverage = np.ones_like(value)
+    if rate.any():
+        value *= np.exp(rate * years)
+        leverage += np.abs(rate * years)
     time_value = np.where(is_call == (forward > strike), value - (high - low), value)
     distance = log_ratio(high, low)
     share = time_value / low  # of the upper bound

@@ -167,6 +167,11 @@ def test_a_rate_discounts_everything(rate: float) -> None:
     assert float(discounted.theta) == pytest.approx(float(slope), rel=1e-6)
 
 
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf])
+def test_no_greeks_from_a_rate_that_is_none(rate: float) -> None:
+    assert np.isnan(greeks(FORWARD, 90_000.0, 0.5, 0.6, False, rate=rate)).all()
+
+
 VALID: Final = {"forward": 50_000.0, "strike": 52_000.0, "years": 0.1, "volatility": 0.6}
 
 
