@@ -62,8 +62,8 @@ def greeks(
 
     Arguments broadcast as numpy's do. `forward` and `strike` in the quote currency, `years` of 365 days, `volatility` a
     fraction, `is_call` booleans, `rate` the continuous discount rate (0 as the venue has it). `mark_price_usd`: the
-    price by which the venue caps theta, where it is known to more digits than the volatility gives; NaN (unknown)
-    caps by the value computed here.
+    price by which the venue caps theta, where it is known to more digits than the volatility gives; NaN or zero
+    (unknown, or rounded away) caps by the value computed here.
 
     Raises TypeError for arguments that are not numbers, ValueError for shapes that do not broadcast.
     """
@@ -105,7 +105,7 @@ def _greeks(
         for column in (n1, n2, mass, value, decay):
             column *= discount
         decay -= rate * value
-    theta_cap = np.where(np.isnan(mark_price_usd), value, mark_price_usd)
+    theta_cap = np.where(mark_price_usd > 0, mark_price_usd, value)
     columns = (
         sign * n1,
         mass / spread / forward / forward,

@@ -25,6 +25,8 @@ ROUNDING: Final = 5e-6
 """The venue rounds Greeks to five decimals."""
 IV_CAP: Final = 500.0
 """Volatilities the venue shows for what it does not invert."""
+SETTLED_DAYS: Final = 3.0
+"""Closer to expiry the venue's volatility, some seconds older than the price beside it, says less of the formula."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ class Rows:
         found = implied_volatility(price, self.forward, self.strike, self.years, self.is_call, inverse=True)
         there = price > 0
         return price[there], 100 * found[there], self.sent[f"{side}_iv"][there]
+
+    def volatility_errors(self, side: str, *, days: float = 0.0) -> Floats:
+        """Points between our volatility and the venue's, of the options with more than `days` to expiry."""
+        _, ours, theirs = self.quoted(side)
+        long = (self.years * 365 > days)[self.sent[f"best_{side}_price"] > 0]
+        return np.abs(ours - theirs)[(theirs > 0) & (theirs < IV_CAP) & long]
 
     def within_bounds(self, side: str) -> NDArray[np.bool_]:
         """Which of those prices lie between intrinsic value and upper bound: a volatility exists for no other."""

@@ -153,6 +153,8 @@ def test_theta_of_the_last_day_is_the_loss_until_expiry_and_never_more_than_the_
     known = greeks(FORWARD, 1.05 * FORWARD, DAY, 0.3, True, mark_price_usd=0.9 * wing.price_usd)
     assert known.theta == -0.9 * wing.price_usd
     assert known.price_usd == wing.price_usd
+    for unknown in (math.nan, 0.0):
+        assert greeks(FORWARD, 1.05 * FORWARD, DAY, 0.3, True, mark_price_usd=unknown).theta == wing.theta
 
 
 @pytest.mark.parametrize("rate", [-0.03, 0.05])
