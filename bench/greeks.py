@@ -202,25 +202,30 @@ def venue_rows() -> None:
         out.write("\nAgainst the venue's own rows: no recordings here (set LAKE_REAL_DATA)\n")
         return
     out.write(
-        "\nAgainst the venue's own rows: RMSE in % of RMS; gamma's worst difference; median IV error in points\n"
+        "\nAgainst the venue's own rows: RMSE in % of RMS; gamma's worst difference; median error of IV in points\n"
     )
-    sets = {"BTC 2020-05-21": real_rows.btc_2020(folder), "BTC 2021-02-11": real_rows.btc_2021(folder)}
-    for name, rows in sets.items():
+    for name, rows in (
+        ("BTC 2020-05-21", real_rows.btc_2020(folder)),
+        ("BTC 2021-02-11", real_rows.btc_2021(folder)),
+    ):
         computed = rows.computed()
-        relative = {
-            greek: 100 * real_rows.relative_rmse(computed[greek], rows.sent[greek])
+        cells = [
+            f"{greek} {100 * real_rows.relative_rmse(computed[greek], rows.sent[greek]):.5f}"
             for greek in ("delta", "vega", "rho", "theta")
-        }
-        gamma = float(np.max(np.abs(computed["gamma"] - rows.sent["gamma"])))
-        cells = [f"{greek} {value:.5f}" for greek, value in relative.items()] + [f"gamma {gamma:.1e}"]
+        ]
+        cells.append(f"gamma {np.max(np.abs(computed['gamma'] - rows.sent['gamma'])):.1e}")
+        out.write(f"  {name}, {rows.strike.size} rows: {', '.join(cells)}\n")
         for side in ("bid", "ask"):
-            _, mine, theirs = rows.quoted(side)
-            shown = (theirs > 0) & (theirs < real_rows.IV_CAP)
-            error = float(np.median(np.abs(mine - theirs)[shown]))
+            _, mine, _ = rows.quoted(side)
             inside = rows.within_bounds(side)
-            solved = np.count_nonzero(np.isfinite(mine[inside]))
-            cells.append(f"{side} {error:.4f} ({solved} of {np.count_nonzero(inside)} within bounds)")
-        out.write(f"  {name}, {rows.strike.size} rows: " + "  ".join(cells) + "\n")
+            errors = [
+                np.median(rows.volatility_errors(side, days=days)) for days in (0, real_rows.SETTLED_DAYS)
+            ]
+            out.write(
+                f"    {side}: a volatility for {np.count_nonzero(np.isfinite(mine[inside]))} of "
+                f"{np.count_nonzero(inside)} within the bounds; error {errors[0]:.4f}, "
+                f"{errors[1]:.4f} beyond {real_rows.SETTLED_DAYS:g} days\n"
+            )
 
 
 def main() -> None:
