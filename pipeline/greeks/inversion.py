@@ -36,7 +36,7 @@ _FAST_STEPS: Final = 2
 _SEARCH_STEPS: Final = 100
 _FREE_STEPS: Final = 20  # after these, the search only halves brackets until a step settles it
 _CURVATURE_MAX: Final = 1.0  # of the guess: for larger spreads the correction no longer helps
-_T_MAX: Final = 30.0  # larger ones cannot be determined by any price
+_SPREAD_MAX: Final = 60.0  # no price determines a larger one
 
 
 def implied_volatility(
@@ -157,13 +157,14 @@ def _step(spread: Floats, ratio: Floats, h: Floats, t: Floats, target: Floats) -
 def _search(start: Floats, distance: Floats, target: Floats) -> tuple[Floats, Floats]:
     """`_solve` for rows that need care: a step that leaves its bracket, or comes late, halves the bracket instead."""
     spread, slope = np.full(start.shape, np.nan), np.full(start.shape, np.nan)
-    guess = np.where((start > 0) & (start < _T_MAX), start, 1.0)
-    lowest, highest = np.full(start.shape, TINY), np.full(start.shape, 2.0 * _T_MAX)
+    guess = np.where((start > 0) & (start < _SPREAD_MAX), start, 1.0)
+    lowest, highest = np.full(start.shape, TINY), np.full(start.shape, _SPREAD_MAX)
     rows = np.arange(start.size)
     for step in range(_SEARCH_STEPS):
         h, t = distance / guess, 0.5 * guess
         ratio = value_ratio(h, t)
         moved, settled = _step(guess, ratio, h, t, target)
+        # where the value is too small for its logarithm, the comparison says what is true: too low
         too_high = np.log(guess * ratio) - 0.5 * (h * h + t * t) - LOG_SQRT_2PI > target
         highest, lowest = np.where(too_high, guess, highest), np.where(too_high, lowest, guess)
         spread[rows[settled]], slope[rows[settled]] = moved[settled], ratio[settled]

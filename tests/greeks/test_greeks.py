@@ -269,7 +269,7 @@ def test_bachelier_guess_is_good_to_four_digits() -> None:
     spread = 1.0
     for h in (0.0, 1e-3, 0.1, 1.0, 3.0, 10.0, 30.0):
         value = float(mp.npdf(h) - h * cdf(mp.mpf(-h)))
-        assert bachelier_spread(np.array([h]), np.array([value]))[0] == pytest.approx(spread, rel=6e-4)
+        assert bachelier_spread(np.array([h]), np.array([value]))[0] == pytest.approx(spread, rel=1e-4)
 
 
 def test_greeks_are_a_named_tuple_of_new_float64_arrays() -> None:
