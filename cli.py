@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lake.display import show
+from lake.display import show, working
 from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
@@ -321,7 +321,9 @@ def chain(
 
     this: _Context = context.obj
     days = [_day(text) for text in date] if date else None
-    ran = Periodic(this.root(), chain_job(this.settings("chain"))).run(days=days)
+    job = Periodic(this.root(), chain_job(this.settings("chain")))
+    with working("making chain") as tell:
+        ran = job.run(days=days, on_day=lambda day: tell(f"{day.day}, {day.rows:,} rows"))
     show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
 
 
