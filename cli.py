@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lake.display import plain, show
+from lake.display import plain, show, working
 from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
@@ -177,6 +177,10 @@ def simulate(
     script: Annotated[
         Path | None, typer.Option(help="Faults and their times, TOML or JSON lines: see docs/simulator.md.")
     ] = None,
+    limits: Annotated[
+        bool,
+        typer.Option("--limits/--no-limits", help="Refuse REST callers beyond the venue's request limits."),
+    ] = False,
 ) -> None:
     """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
 
@@ -185,6 +189,7 @@ def simulate(
     import asyncio
 
     from collectors.simulator import SimulatorSettings, run
+    from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
 
     if context.args and not replay:
         raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
@@ -199,8 +204,12 @@ def simulate(
         replay_speed=speed,
         account=account,
         script=script,
+        rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
+        history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
-    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
+    asyncio.run(
+        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
+    )
 
 
 @app.command()
@@ -336,7 +345,11 @@ def depth(
 
     this: _Context = context.obj
     days = [_day(text) for text in date] if date else None
-    ran = [one for job in _book_jobs(this) for one in Periodic(this.root(), job).run(days=days)]
+    ran = []
+    with working("sampling") as tell:
+        for job in _book_jobs(this):
+            made = Periodic(this.root(), job)
+            ran += made.run(days=days, on_day=lambda day: tell(f"{day.table}, {day.day}, {day.rows:,} rows"))
     show([dataclasses.asdict(one) for one in ran], title="sampled", as_json=as_json)
 
 
@@ -392,7 +405,9 @@ def chain(
 
     this: _Context = context.obj
     days = [_day(text) for text in date] if date else None
-    ran = Periodic(this.root(), chain_job(this.settings("chain"))).run(days=days)
+    job = Periodic(this.root(), chain_job(this.settings("chain")))
+    with working("making chain") as tell:
+        ran = job.run(days=days, on_day=lambda day: tell(f"{day.day}, {day.rows:,} rows"))
     show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
 
 
