@@ -34,6 +34,8 @@ DAY: Final = dt.timedelta(days=1)
 MICROSECOND: Final = dt.timedelta(microseconds=1)
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 RETRY_AFTER: Final = dt.timedelta(minutes=5)
+HELD_MAX: Final = dt.timedelta(minutes=15)
+"""Who keeps records so long from the tables does not ingest them, which a person must be told."""
 US_IN_NS: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,14 @@ class Ran:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Records of a stream's spool that are not in the tables, received since then."""
+
+    stream: str
+    since: dt.datetime
+
+
 class Periodic:
     """One job over one lake. Keep it between runs: it remembers what need not be looked at again."""
 
@@ -81,9 +91,16 @@ class Periodic:
         self._held_at: int | None = None
         """Version of `coverage` at which the next instant was still held back by the spool."""
         self._not_before = EPOCH
+        self._told: _Waiting | None = None
 
-    def run(self, now: dt.datetime | None = None, *, days: Sequence[dt.date] | None = None) -> list[Ran]:
-        """Make the rows of all that is due, or of all that is due of `days`; a commit for each day.
+    def run(
+        self,
+        now: dt.datetime | None = None,
+        *,
+        days: Sequence[dt.date] | None = None,
+        on_day: Callable[[Ran], None] | None = None,
+    ) -> list[Ran]:
+        """Make the rows of all that is due, or of all that is due of `days`; a commit for each day, told to `on_day`.
 
         Raises:
             BusyError: another process is running this job.
@@ -92,7 +109,12 @@ class Periodic:
         """
         doing = f"making {self._job.table}"
         with disk_full_told(doing), exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
-            return list(self._days(now or dt.datetime.now(dt.UTC), days))
+            done = []
+            for ran in self._days(now or dt.datetime.now(dt.UTC), days):
+                done.append(ran)
+                if on_day:
+                    on_day(ran)
+            return done
 
     def run_some(self, now: dt.datetime | None = None) -> None:
         """As `run`, but of one day at most, for a process with other things to do: it costs next to nothing where
@@ -125,7 +147,7 @@ class Periodic:
         if coverage is None:
             return
         version = coverage.version
-        limit = _ingested_until(self._root, coverage, now) - self._job.settle
+        limit = self._ingested_until(coverage, now) - self._job.settle
         table = Table.open(self._root, TABLES[self._job.table])
         for day, instants in self._due(coverage, limit, days):
             app = f"{self._job.table}/{day}"
@@ -136,6 +158,19 @@ class Periodic:
         if days is None:
             self._held_at = version
             self._since = max(self._since, _floor(limit, self._job.period) + self._job.period)
+
+    def _ingested_until(self, coverage: Table, now: dt.datetime) -> dt.datetime:
+        """Everything received before this time, as far as it became durable, is in the tables."""
+        waiting = _oldest_waiting(self._root, coverage)
+        if waiting is None:
+            return now
+        if now - waiting.since > HELD_MAX and waiting != self._told:
+            log.warning(
+                "%s waits for stream %s, whose records since %s are not in the tables; run `lake ingest`",
+                self._job.table, waiting.stream, waiting.since,
+            )  # fmt: skip
+            self._told = waiting
+        return min(now, waiting.since)
 
     def _append(self, table: Table, app: str, day: dt.date, instants: Sequence[dt.datetime]) -> Ran:
         rows = self._job.rows(self._root, instants)
@@ -168,18 +203,19 @@ class Periodic:
         yield from ((day, found) for day, found in by_day.items() if days is None or day in days)
 
 
-def _ingested_until(root: Root, coverage: Table, now: dt.datetime) -> dt.datetime:
-    """Everything received before this time, as far as it became durable, is in the tables."""
-    until = now
+def _oldest_waiting(root: Root, coverage: Table) -> _Waiting | None:
+    """The oldest records of the spool that are not in the tables; None where there are none."""
+    oldest: _Waiting | None = None
     for name in root.streams():
         folder = root.stream(name)
         done: dict[str, int] = {}
         for segment in (*sealed_segments(folder), *open_segments(folder)):
             if segment.stream not in done:
                 done[segment.stream] = coverage.committed(segment.stream) or 0
-            if segment.end_offset > done[segment.stream]:
-                until = min(until, EPOCH + segment.start_ns // US_IN_NS * MICROSECOND)
-    return until
+            since = EPOCH + segment.start_ns // US_IN_NS * MICROSECOND
+            if segment.end_offset > done[segment.stream] and (oldest is None or since < oldest.since):
+                oldest = _Waiting(name, since)
+    return oldest
 
 
 def _recorded(coverage: Table, since: dt.datetime) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from collectors.deribit import history_answers, wire
 from collectors.deribit.answer import MS_IN_US, Answer, Span, on_record, only, recorded, within
+from collectors.deribit.book_answers import DEPTH_UNASKED, GET_ORDER_BOOK, decode_order_book
 from collectors.deribit.decode import Decoded, Reject
 from collectors.deribit.funding_answers import HISTORY, decode_funding
 from collectors.deribit.history_answers import FUNDING_HOURS_MAX, HOUR_MS, known_up_to
@@ -149,6 +150,11 @@ def _funding(answer: Answer) -> Decoded:
     return recorded(found, answer, span, len(rows))
 
 
+def _book(answer: Answer) -> Decoded:
+    depth = answer.params.get("depth", DEPTH_UNASKED)
+    return only("book_answers", decode_order_book(answer.body, depth, answer.recv_ns))
+
+
 SUBJECTS: Final = ("instrument_name", "index_name", "currency")
 TRADES_BY_DEFAULT: Final = 10
 DATASETS: Final[Mapping[str, str]] = {
@@ -168,6 +174,7 @@ DECODERS: Final[Mapping[str, Callable[[Answer], Decoded]]] = {
     history_answers.INDEX_CHART: history_answers.index_chart,
     history_answers.SETTLEMENTS: history_answers.settlements,
     history_answers.DELIVERY_PRICES: history_answers.delivery_prices,
+    GET_ORDER_BOOK: _book,
     "get_instruments": _instruments,
     "get_last_trades_by_instrument": _trades,
     "get_last_trades_by_instrument_and_time": _trades,

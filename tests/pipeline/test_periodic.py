@@ -123,6 +123,27 @@ def test_an_instant_waits_for_every_stream_whose_spool_holds_older_records(root:
     assert held(root) == hours(-1, 0, 1)
 
 
+def test_a_stream_that_nobody_ingests_is_named(root: Root, caplog: pytest.LogCaptureFixture) -> None:
+    cover(root, MIDNIGHT - HOUR, MIDNIGHT + HOUR)
+    with SpoolWriter(root.stream("deribit-b"), SpoolSettings()) as spool:
+        spool.append(b"{}", recv_ns=int(MIDNIGHT.timestamp()) * 1_000_000_000)
+    periodic = Periodic(root, job())
+    periodic.run(MIDNIGHT + 14 * MINUTE)
+    assert not caplog.records
+    for minutes in (16, 17):
+        periodic.run(MIDNIGHT + minutes * MINUTE)
+    [told] = caplog.records
+    assert "deribit-b" in told.message
+    assert "lake ingest" in told.message
+
+
+def test_each_day_is_told_when_it_is_done(root: Root) -> None:
+    cover(root, MIDNIGHT + 22.5 * HOUR, MIDNIGHT + 25.2 * HOUR)
+    told: list[Ran] = []
+    assert Periodic(root, job()).run(MIDNIGHT + 26 * HOUR, on_day=told.append) == told
+    assert [ran.instants for ran in told] == [1, 2]
+
+
 def test_another_process_resumes_where_one_was_cut_short(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     cover(root, MIDNIGHT + HOUR / 2, MIDNIGHT + 3.2 * HOUR)
     append = Table.append
