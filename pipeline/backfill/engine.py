@@ -85,6 +85,7 @@ class Engine:
         self._held = AsyncExitStack()
         self._clients: dict[Host, RestClient] = {}
         self._in_a_row = 0
+        self._requests_before = progress.requests
 
     async def __aenter__(self) -> Engine:
         chosen = self._settings
@@ -145,5 +146,6 @@ class Engine:
         return reply
 
     def _told(self) -> None:
-        self.progress.requests = sum(client.requests for client in self._clients.values())
+        sent = sum(client.requests for client in self._clients.values())
+        self.progress.requests = self._requests_before + sent
         self._tell(self.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from itertools import pairwise
@@ -17,7 +18,8 @@ from collectors.pace import AdaptiveBucket
 from lake.conform import conform
 from lake.errors import InputError, SchemaDriftError, SettingsError
 from lake.schema import TABLES
-from pipeline.backfill.ledger import NEVER_EXPIRES_MS, Listed
+from pipeline.backfill import trades
+from pipeline.backfill.ledger import NEVER_EXPIRES_MS, Listed, Recorded
 from pipeline.backfill.plan import DAY_MS, Choice, Planning, urgency
 from pipeline.backfill.settings import BackfillSettings
 from pipeline.backfill.spans import cut, joined, lacking, total
@@ -313,3 +315,65 @@ def test_delivery_prices_are_settlements_of_an_index() -> None:
     row = found.tables["settlements"].to_pylist()[0]
     assert (row["instrument"], row["type"], row["index_price"]) == ("btc_usd", "delivery_price", 88_000.5)
     assert row["ts"] == dt.datetime(2025, 12, 22, 8, tzinfo=dt.UTC)
+
+
+class TwoHosts:
+    """A history host that lacks some numbers and the newest, and a venue that has only the newest."""
+
+    def __init__(self, newest: int, lacking: set[int], lag: int) -> None:
+        self.has = {
+            "history": set(range(1, newest + 1 - lag)) - lacking,
+            "venue": set(range(newest + 1 - 3 * lag, newest + 1)) - lacking,
+        }
+        self.asked: list[tuple[str, int, int | None]] = []
+        self.given: list[int] = []
+
+    async def __call__(self, host: Any, method: str, params: Any) -> Any:
+        first, last, count = params["start_seq"], params.get("end_seq"), params["count"]
+        self.asked.append((host, first, last))
+        found = sorted(n for n in self.has[host] if n >= first and (last is None or n <= last))[:count]
+        self.given += found
+        leaked = [n for n in (first - 1, first - 2) if n in self.has[host]][: max(0, count - len(found))]
+        rows = [trade(n) for n in (*reversed(found), *leaked)]
+        return SimpleNamespace(
+            refusal=None, result=json.dumps({"trades": rows, "has_more": len(found) % 2 == 0})
+        )
+
+
+SMALL = BackfillSettings(trades_per_page=20, recent_per_page=10)
+
+
+def test_what_history_does_not_have_yet_comes_from_the_venue() -> None:
+    hosts = TwoHosts(newest=60, lacking=set(), lag=12)
+    asyncio.run(trades._ask_page("BTC-PERPETUAL", 43, 61, SMALL, hosts))
+    assert sorted(hosts.given) == list(range(43, 61))  # each once, although neighbours came along
+    assert [host for host, _, _ in hosts.asked] == ["history", "venue", "venue"]
+
+
+def test_a_hole_is_asked_for_once_more_and_then_left() -> None:
+    hosts = TwoHosts(newest=100, lacking={15, 16}, lag=5)
+    asyncio.run(trades._ask_page("BTC-PERPETUAL", 11, 29, SMALL, hosts))
+    assert hosts.asked == [("history", 11, 28), ("history", 15, 16)]
+
+
+def test_a_walk_ends_where_a_page_is_not_full() -> None:
+    hosts = TwoHosts(newest=50, lacking={33}, lag=0)
+    asyncio.run(trades._walk("BTC-1JAN26", 1, SMALL, hosts))
+    assert sorted(hosts.given) == [n for n in range(1, 51) if n != 33]
+    assert hosts.asked == [
+        ("history", 1, None), ("history", 21, None), ("history", 42, None), ("history", 33, 33),
+    ]  # fmt: skip
+
+
+def test_a_number_counts_as_the_venues_hole_once_two_answers_of_history_span_it() -> None:
+    def row(host: str, first: int, last: int | None) -> Recorded:
+        return Recorded("X", None, None, None, first, last, 0, None, None, host, 0)
+
+    history = "history.deribit.com/api/v2"
+    rows = [
+        row(history, 1, 100),
+        row("www.deribit.com/api/v2", 40, 60),
+        row(history, 50, 52),
+        row(history, 95, None),
+    ]
+    assert trades.spanned_twice(rows, f"https://{history}/") == [(50, 53), (95, 101)]

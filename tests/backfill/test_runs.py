@@ -80,13 +80,13 @@ def test_a_minute_that_has_not_ended_is_not_a_candle(venue: SimulatorProcess, tm
 
 def test_killed_again_and_again_it_ends_complete_and_wastes_little(tmp_path: Path) -> None:
     root = lake(tmp_path)
-    per_s = 60.0
+    per_s = 25.0
     limited = past(
         past_days=0, rest_per_second=per_s, history_per_second=per_s, past_futures=4, past_perpetual_trades=60
     )
-    wanted = ("candles", "--instrument", "BTC-PERPETUAL", "--from", "2021-01-01", "--to", "2024-06-30")
+    wanted = ("candles", "--instrument", "BTC-PERPETUAL", "--from", "2023-01-01", "--to", "2024-06-30")
     with start(limited) as venue:
-        for after_s in (0.9, 1.7, 2.5):
+        for after_s in (0.7, 1.3, 1.0):
             assert killed(root, venue, *wanted, after_s=after_s, per_s=per_s) is None
         done = subprocess.run(
             [*command(root, venue, *wanted), "--json"],
@@ -95,7 +95,7 @@ def test_killed_again_and_again_it_ends_complete_and_wastes_little(tmp_path: Pat
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)[0]["complete"]
         counted = venue.control("limits")["limits"]["www"]
-        start_ms, end_ms = 1_609_459_200_000, 1_719_791_940_000
+        start_ms, end_ms = 1_672_531_200_000, 1_719_791_940_000
         told = venue.control(
             "truth", dataset="candles", instrument="BTC-PERPETUAL", start=start_ms, end=end_ms
         )["truth"]
@@ -279,19 +279,19 @@ def test_a_rate_that_is_too_high_is_learnt_and_never_leads_to_a_ban(tmp_path: Pa
 
 def test_interrupted_it_ends_tidily_and_goes_on_from_there(tmp_path: Path) -> None:
     root = lake(tmp_path)
-    wanted = ("candles", "--instrument", "BTC-PERPETUAL", "--from", "2022-01-01", "--to", "2022-12-31")
+    wanted = ("candles", "--instrument", "BTC-PERPETUAL", "--from", "2022-01-01", "--to", "2022-05-31")
     with start(past(past_days=0, past_perpetual_trades=60)) as venue:
         process = subprocess.Popen(
-            command(root, venue, *wanted), env=environment(30.0), stdout=subprocess.PIPE, text=True
+            command(root, venue, *wanted), env=environment(10.0), stdout=subprocess.PIPE, text=True
         )
-        while venue.control("limits")["limits"]["www"]["by_method"].get("get_tradingview_chart_data", 0) < 20:
+        while venue.control("limits")["limits"]["www"]["by_method"].get("get_tradingview_chart_data", 0) < 10:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "the same command goes on from here" in output
         before = rows(root, "SELECT count(*) AS n FROM candles")[0]["n"]
-        assert before >= 19 * 5_000
+        assert before >= 9 * 5_000
         done = subprocess.run(
             [*command(root, venue, *wanted), "--json"],
             env=environment(1000.0), capture_output=True, text=True, check=True, timeout=120,
@@ -301,7 +301,7 @@ def test_interrupted_it_ends_tidily_and_goes_on_from_there(tmp_path: Path) -> No
             dataset="candles",
             instrument="BTC-PERPETUAL",
             start=1_640_995_200_000,
-            end=1_672_531_199_999,
+            end=1_654_041_599_999,
         )["truth"]["rows"]
     assert before + json.loads(done.stdout)[0]["rows"] == told
     assert rows(root, "SELECT count(DISTINCT ts) AS n FROM candles")[0]["n"] == told
