@@ -35,7 +35,6 @@ LIMIT_PER_S: Final = 30.0
 """The allowance of the long form: six times the careful one of the live venue, so that it ends in minutes."""
 KILLS: Final = 5
 KILL_AFTER_S: Final = 20.0
-MINUTES_PER_QUESTION: Final = 5_000
 
 
 def market(**past: Any) -> SimulatorSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -43,7 +43,6 @@ class Answer:
     recv_ns: int
     requested_ns: int
     host: str = ""
-    refusal: str | None = None
 
     def number(self, name: str) -> int:
         """An integer that was asked with.
@@ -94,7 +93,7 @@ class Span:
     start_seq: int | None = None
     end_seq: int | None = None
     cursor: str | None = None
-    refusal: str | None = field(default=None)
+    refusal: str | None = None
 
 
 def on_record(answer: Answer, span: Span, rows: int) -> pa.Table:

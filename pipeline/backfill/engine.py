@@ -55,8 +55,6 @@ class Progress:
     units: int = 0
     done: int = 0
     requests: int = 0
-    answers: int = 0
-    answer_bytes: int = 0
     rows: int = 0
     began_s: float = field(default_factory=time.monotonic)
     refusals: dict[str, str] = field(default_factory=dict)
@@ -135,8 +133,6 @@ class Engine:
         await self._recording.room()
         reply = await self._clients[host].ask(method, params)
         self._recording.keep(reply.as_record())
-        self.progress.answers += 1
-        self.progress.answer_bytes += len(reply.body)
         if reply.refusal is not None:
             subject = next(
                 (str(params[n]) for n in ("instrument_name", "index_name", "currency") if n in params), ""

@@ -15,7 +15,6 @@ from lake.views import Connection, connect
 from pipeline.backfill.spans import Span
 
 NEVER_EXPIRES_MS: Final = 32_503_708_800_000
-US_IN_DAY: Final = 86_400_000_000
 NAMES_LISTED_MAX: Final = 500
 SEQ_END: Final = 1 << 62
 """End of a span of trade numbers that reaches to the newest there was."""

@@ -55,11 +55,6 @@ class Plan:
     skipped: dict[str, str] = field(default_factory=dict)
     """Instruments that are not asked for, each with the venue's refusal."""
 
-    @property
-    def requests(self) -> int:
-        """Questions that will be asked, as far as is known beforehand."""
-        return sum(unit.requests for unit in self.units)
-
     def as_rows(self, settings: BackfillSettings) -> list[dict[str, Any]]:
         """Units and requests by host, and the seconds they take at the settings' rates."""
         rates = {"venue": settings.rest_per_s, "history": settings.history_per_s}

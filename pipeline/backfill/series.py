@@ -116,8 +116,9 @@ def index(planning: Planning) -> Plan:
         if reason is not None:
             found.skipped[name] = reason
             continue
-        newest_us = max((row.recv_us for row in rows if row.resolution == "all"), default=0)
-        newest_us = max([newest_us, *(row.recv_us for row in rows)]) if newest_us else 0
+        told = [row for row in rows if row.refusal is None]
+        whole = any(row.resolution == "all" for row in told)
+        newest_us = max(row.recv_us for row in told) if whole else 0
         missing_days = (planning.now_ms - newest_us // 1000) / DAY_MS
         if newest_us and missing_days < 1:
             continue

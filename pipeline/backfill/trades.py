@@ -115,26 +115,21 @@ def plan(planning: Planning, bounds: Bounds) -> Plan:
         reason = ledger.refused(recorded.get(item.name, []), planning.refused_since_us)
         if reason is not None:
             found.skipped[item.name] = reason
-    open_ones = [
-        item
-        for item in items
-        if item.name not in found.skipped
-        and (item.name in bounds or not _finished(item, recorded.get(item.name, []), planning))
-    ]
+    open_ones = [item for item in items if item.name not in found.skipped]
     held = planning.ledger.trade_spans([item.name for item in open_ones])
     for item in open_ones:
+        rows, have = recorded.get(item.name, []), held.get(item.name, [])
         first, end = bounds.get(item.name, (1, SEQ_END))
-        holes = holes_of_the_venue(item.name, recorded.get(item.name, []), held.get(item.name, []), planning)
-        have = joined([*held.get(item.name, []), *holes])
-        newest = max((stop for _, stop in have), default=1)
-        pages = lacking([(first, min(end, max(first, newest)) if end == SEQ_END else end)], have)
-        for start, stop in cut(pages, wide(planning.settings, "history")):
+        newest = max(first, *(stop for _, stop in have), 1)
+        missing = lacking([(first, newest if end == SEQ_END else end)], have)
+        if missing:
+            missing = lacking(missing, holes_of_the_venue(item.name, rows, have, planning))
+        for start, stop in cut(missing, wide(planning.settings, "history")):
             work = partial(_ask_page, item.name, start, stop, planning.settings)
             found.units.append(Unit("trades", item.name, f"{start}-{stop - 1}", work, "history"))
-        if end == SEQ_END and not _finished(item, recorded.get(item.name, []), planning):
-            start = max(first, newest)
-            work = partial(_walk, item.name, start, planning.settings)
-            found.units.append(Unit("trades", item.name, f"{start}-", work, "history"))
+        if end == SEQ_END and not _finished(item, rows, planning):
+            work = partial(_walk, item.name, newest, planning.settings)
+            found.units.append(Unit("trades", item.name, f"{newest}-", work, "history"))
     return found
 
 

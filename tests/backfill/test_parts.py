@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import io
 import json
+import sys
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.deribit.answers import decode_answer
+from collectors.deribit.rest import _retry_after
 from collectors.pace import AdaptiveBucket
 from lake.conform import conform
 from lake.errors import InputError, SchemaDriftError, SettingsError
 from lake.schema import TABLES
 from pipeline.backfill import trades
+from pipeline.backfill.display import progress_line
+from pipeline.backfill.engine import Progress
 from pipeline.backfill.ledger import NEVER_EXPIRES_MS, Listed, Recorded
 from pipeline.backfill.plan import DAY_MS, Choice, Planning, urgency
 from pipeline.backfill.settings import BackfillSettings
@@ -92,6 +97,33 @@ def test_the_other_sides_word_how_long_to_wait_is_kept() -> None:
     bucket = AdaptiveBucket(20.0, 5, quiet_s=1.0, clock_s=clock)
     bucket.refused(30.0)
     assert allowed(bucket, clock, 29.9) == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({}, 1.0), ({"Retry-After": "7"}, 7.0), ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 1.0)],
+)
+def test_how_long_the_other_side_asks_to_wait(headers: dict[str, str], seconds: float) -> None:
+    assert _retry_after(headers) == seconds
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "160")
+    now = Progress(units=10, done=4, requests=6_000, rows=500_000)
+    now.began_s -= 2_000
+    with progress_line("candles") as tell:
+        tell(now)
+    seen = screen.getvalue()
+    assert "candles" in seen
+    assert "4/10" in seen
+    assert "250 rows/s  3.0 requests/s" in seen
 
 
 @pytest.mark.parametrize(
