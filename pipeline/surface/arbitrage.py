@@ -26,9 +26,7 @@ def durrleman(smile: Svi, k: npt.ArrayLike) -> Floats:
     k = np.asarray(k, np.float64)
     w, first, second = smile.derivatives(k)
     w = np.where(w > 0.0, w, np.nan)
-    found: Floats = (
-        (1.0 - k * first / (2.0 * w)) ** 2 - first * first / 4.0 * (1.0 / w + 0.25) + second / 2.0
-    )
+    found: Floats = (1.0 - k * first / (2.0 * w)) ** 2 - first * first / 4.0 * (1.0 / w + 0.25) + second / 2.0
     return found
 
 

@@ -25,9 +25,9 @@ from pipeline.surface.svi import Floats, Svi
 MIN_POINTS: Final = 3
 """Distinct strikes below which three parameters are not determined."""
 _FIRST_GRID: Final = 11  # points along each of the three axes, in the first round and in the later ones
-_GRID: Final = 7
-_ROUNDS: Final = 12
-_SHRINK: Final = 0.5  # of the box, from one round to the next
+_GRID: Final = 5
+_ROUNDS: Final = 14
+_SHRINK: Final = 0.55  # of the box, from one round to the next
 _THETA_RANGE: Final = (0.7, 1.3)  # of the variance observed nearest the money
 _RHO_LIMIT: Final = 0.999
 _LEAST_PSI: Final = 1e-8

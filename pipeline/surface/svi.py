@@ -15,6 +15,7 @@ than 2: Lee's moment formula), and a ≥ −2√(pq) (no negative variance).
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -49,6 +50,11 @@ class Svi(NamedTuple):
         x = np.asarray(k, np.float64) - self.m
         found: Floats = self.a + self.b * (self.rho * x + np.sqrt(x * x + self.sigma * self.sigma))
         return found
+
+    def variance_at(self, k: float) -> float:
+        """As `total_variance` of one k, in a tenth of the time: for root finding."""
+        x = k - self.m
+        return self.a + self.b * (self.rho * x + math.sqrt(x * x + self.sigma * self.sigma))
 
     def derivatives(self, k: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
         """w and its first two derivatives in k, at log-moneyness `k`, of any shape."""

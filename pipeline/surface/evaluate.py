@@ -1,0 +1,174 @@
+"""Reading a surface: volatility at any strike or delta of any expiry, and what a desk quotes of a smile.
+
+Deltas are Black's, N(d₁) of the call and N(d₁) − 1 of the put, not premium-adjusted, as the venue's are. "At the
+money" is the strike that equals the forward. Volatilities are percent. Between two expiries total variance is linear
+in time at the same log-moneyness, which keeps a surface free of calendar arbitrage where its smiles are. Before the
+first and after the last there is no volatility: it would be invented.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lake.errors import InputError
+from pipeline.surface.chain import SECONDS_PER_YEAR
+from pipeline.surface.svi import Floats, Svi
+
+_NORMAL: Final = NormalDist()
+_REACH: Final = 10.0  # log-moneyness: strikes from 1/22026 to 22026 times the forward
+_BISECTIONS: Final = 50
+_D1_ERROR: Final = 1e-6
+_PERCENT: Final = 100.0
+
+
+Variance = Callable[[float], float]
+"""Total variance of one log-moneyness."""
+
+
+class Wing(NamedTuple):
+    """What a desk quotes of a smile, percent: volatility at the money, that of the 25-delta call less that of the
+    put (risk reversal), and their mean less at the money (butterfly). NaN where the smile has no such delta."""
+
+    atm: float
+    rr25: float
+    bf25: float
+
+
+def wing(variance: Variance, years: float) -> Wing:
+    """The quotes of a smile that has `years` to live."""
+    call, put = (_volatility(variance, log_moneyness_of_delta(variance, d), years) for d in (0.25, -0.25))
+    atm = _volatility(variance, 0.0, years)
+    return Wing(atm, call - put, (call + put) / 2.0 - atm)
+
+
+def log_moneyness_of_delta(variance: Variance, delta: float) -> float:
+    """The k at which an option has this delta: in (0, 1) a call's, in (-1, 0) a put's; NaN where there is none.
+
+    Raises:
+        InputError: no option has such a delta.
+    """
+    if not -1.0 < delta < 1.0 or delta == 0.0:
+        raise InputError(f"no option has a delta of {delta}; give 0.25 for a call or -0.25 for a put")
+    wanted = _NORMAL.inv_cdf(delta if delta > 0.0 else 1.0 + delta)
+
+    def above(k: float) -> float:
+        """d1 at k less the wanted one, falling in k; NaN where the variance is not positive."""
+        w = variance(k)
+        return -k / math.sqrt(w) + math.sqrt(w) / 2.0 - wanted if w > 0.0 else math.nan
+
+    low, high = -_REACH, _REACH
+    if not above(low) > 0.0 > above(high):
+        return math.nan
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if above(middle) > 0.0 else (low, middle)
+    return low if abs(above(low)) < _D1_ERROR else math.nan
+
+
+def _volatility(variance: Variance, k: float, years: float) -> float:
+    """Volatility, percent; NaN where there is none."""
+    w = variance(k)
+    return math.sqrt(w / years) * _PERCENT if w > 0.0 else math.nan
+
+
+class Expiry(NamedTuple):
+    """One smile of a surface: `ts` in µs since the epoch, `years` to it from the surface's instant."""
+
+    ts: int
+    years: float
+    forward: float
+    smile: Svi
+
+
+class Surface:
+    """The smiles of one underlying at one instant, read at any strike or delta and expiry."""
+
+    def __init__(self, ts: int, expiries: Sequence[Expiry]) -> None:
+        """`ts`: the instant, µs since the epoch. Expiries may come in any order, each once."""
+        self.ts: Final = ts
+        self.expiries: Final = tuple(sorted(expiries))
+        if len({expiry.ts for expiry in self.expiries}) < len(self.expiries):
+            raise InputError("a surface has one smile per expiry; two were given for the same")
+
+    def forward(self, expiry: int) -> float:
+        """Forward price at `expiry` (µs since the epoch), between two expiries linear in its logarithm; NaN outside."""
+        place = self._place(expiry)
+        if place is None:
+            return math.nan
+        near, far, share = place
+        return near.forward ** (1.0 - share) * far.forward**share
+
+    def volatility(self, strike: npt.ArrayLike, expiry: int) -> Floats:
+        """Volatility, percent, of any shape of strikes at `expiry` (µs since the epoch); NaN where there is none."""
+        strikes = np.asarray(strike, np.float64)
+        place = self._place(expiry)
+        if place is None:
+            return np.full(strikes.shape, np.nan)
+        near, far, share = place
+        with np.errstate(invalid="ignore", divide="ignore"):
+            k = np.log(strikes / self.forward(expiry))
+        w = near.smile.total_variance(k) * (1.0 - share) + far.smile.total_variance(k) * share
+        found: Floats = (
+            np.sqrt(np.where((w > 0.0) & np.isfinite(k), w, np.nan) / self._years(expiry)) * _PERCENT
+        )
+        return found
+
+    def strike_of_delta(self, delta: float, expiry: int) -> float:
+        """Strike of the option that has this delta, in (0, 1) a call's and in (-1, 0) a put's; NaN where none has.
+
+        Raises:
+            InputError: no option has such a delta.
+        """
+        variance = self._variance(expiry)
+        k = math.nan if variance is None else log_moneyness_of_delta(variance, delta)
+        return self.forward(expiry) * math.exp(k)
+
+    def delta(self, strike: float, expiry: int, *, is_call: bool) -> float:
+        """Delta of the option at this strike; NaN where there is no volatility."""
+        variance = self._variance(expiry)
+        k = math.log(strike / self.forward(expiry)) if variance else math.nan
+        w = variance(k) if variance else math.nan
+        if not w > 0.0:
+            return math.nan
+        return _NORMAL.cdf(-k / math.sqrt(w) + math.sqrt(w) / 2.0) - (0.0 if is_call else 1.0)
+
+    def wing(self, expiry: int) -> Wing:
+        """What a desk quotes of the smile at `expiry` (µs since the epoch); NaN where there is none."""
+        variance = self._variance(expiry)
+        return Wing(math.nan, math.nan, math.nan) if variance is None else wing(variance, self._years(expiry))
+
+    def constant_maturity(self, days: float) -> Wing:
+        """The same for an expiry that is `days` from the instant."""
+        return self.wing(self.ts + round(days * 86400e6))
+
+    def _years(self, expiry: int) -> float:
+        return (expiry - self.ts) / 1e6 / SECONDS_PER_YEAR
+
+    def _variance(self, expiry: int) -> Variance | None:
+        place = self._place(expiry)
+        if place is None:
+            return None
+        near, far, share = place
+        if near is far:
+            return near.smile.variance_at
+        return lambda k: near.smile.variance_at(k) * (1.0 - share) + far.smile.variance_at(k) * share
+
+    def _place(self, expiry: int) -> tuple[Expiry, Expiry, float] | None:
+        """The expiries around this one, and how far between them it lies; None outside."""
+        index = bisect.bisect_left(self.expiries, expiry, key=lambda known: known.ts)
+        if index == len(self.expiries):
+            return None
+        far = self.expiries[index]
+        if far.ts == expiry:
+            return far, far, 0.0
+        if index == 0:
+            return None
+        near = self.expiries[index - 1]
+        return near, far, (expiry - near.ts) / (far.ts - near.ts)
