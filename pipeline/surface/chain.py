@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -79,14 +80,20 @@ class Observations:
     def without(self, rows: Mask, reason: str) -> Observations:
         """The same without the flagged observations."""
         keep = ~rows
-        arrays = (self.strike, self.k, self.iv, self.bid_iv, self.ask_iv, self.weight)
-        excluded = {**self.excluded, reason: self.excluded.get(reason, 0) + int(rows.sum())}
-        first = self.expiry, self.years, self.forward, self.source
-        return Observations(*first, *(array[keep] for array in arrays), excluded)
+        return dataclasses.replace(
+            self,
+            strike=self.strike[keep],
+            k=self.k[keep],
+            iv=self.iv[keep],
+            bid_iv=self.bid_iv[keep],
+            ask_iv=self.ask_iv[keep],
+            weight=self.weight[keep],
+            excluded={**self.excluded, reason: self.excluded.get(reason, 0) + int(rows.sum())},
+        )
 
 
 def observations(chain: Chain, settings: SurfaceSettings) -> Observations:
-    """What to fit for a `chain` of one expiry; empty arrays where nothing qualifies, forward NaN where none is known."""
+    """What to fit for a `chain` of one expiry: empty arrays where nothing qualifies, forward NaN where unknown."""
     years = (int(chain.expiry[0]) - chain.ts) / 1e6 / SECONDS_PER_YEAR
     known = np.flatnonzero(chain.forward > 0.0)
     forward = float(chain.forward[known[np.argmin(chain.age_s[known])]]) if len(known) else np.nan

@@ -103,7 +103,7 @@ class Surface:
         if place is None:
             return math.nan
         near, far, share = place
-        return near.forward ** (1.0 - share) * far.forward**share
+        return math.exp(math.log(near.forward) * (1.0 - share) + math.log(far.forward) * share)
 
     def volatility(self, strike: npt.ArrayLike, expiry: int) -> Floats:
         """Volatility, percent, of any shape of strikes at `expiry` (µs since the epoch); NaN where there is none."""
