@@ -35,10 +35,11 @@ from lake.crashpoints import reach
 from lake.delta import Table
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
+from lake.ledger import claim, complete_to
 from lake.locks import exclusive
 from lake.parquet import sort_by
 from lake.root import Root
-from lake.schema import TABLES
+from lake.schema import COUNTED, TABLES
 from lake.spool import (
     Batch,
     Damage,
@@ -56,10 +57,9 @@ from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
 
-TICK_TABLES: Final = ("quotes", "trades", "book")
-# Order of the commits: coverage last, so that it never claims what a table lacks.
 NS_PER_HOUR: Final = 3_600_000_000_000
-COMMIT_ORDER: Final = (*TICK_TABLES, "instruments", "gaps", "coverage")
+COMMIT_ORDER: Final = (*COUNTED, "instruments", "gaps")
+"""Order of the commits; coverage comes after them all, so that it never claims what a table lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _ingest_stream(
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
     for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
         target = _Target(root, stream)
-        for group in _groups(list(segments), target.committed, settings.records_per_commit):
+        for group in _groups(list(segments), target.committed, target.covered, settings.records_per_commit):
             total, decoded_ns = _ingest_group(root, group, target, report)
             reach("ingest:after_group")
             report.segments += len(group)
@@ -186,16 +186,19 @@ def _heal_abandoned_tail(root: Root, folder: Path) -> None:
 
 
 def _groups(
-    segments: Sequence[SegmentInfo], committed: int, records_per_commit: int
+    segments: Sequence[SegmentInfo], committed: int, covered: int, records_per_commit: int
 ) -> Iterator[list[SegmentInfo]]:
-    """Runs of segments that are not wholly ingested, each at least one segment and at most about the given size."""
+    """Runs of segments that are not wholly ingested, each at least one segment and at most about the given size.
+
+    None reaches over `covered`: what a damaged table gets once more is not covered twice.
+    """
     group: list[SegmentInfo] = []
     records = 0
     for segment in segments:
         if segment.end_offset <= committed:
             continue
         size = segment.end_offset - segment.first_offset
-        if group and records + size > records_per_commit:
+        if group and (records + size > records_per_commit or segment.first_offset == covered):
             yield group
             group, records = [], 0
         group.append(segment)
@@ -205,39 +208,63 @@ def _groups(
 
 
 class _Target:
-    """The tables as seen by one stream: how far each has got."""
+    """The tables as seen by one stream: how far each has got, and how far it must have got.
+
+    A table without rows in a group is not touched. So the commit of `coverage`, which closes a group, also says
+    up to where each table had rows by then: one that is further behind has lost a commit, and the stream is
+    read again from there.
+    """
 
     def __init__(self, root: Root, stream: str) -> None:
+        self.root = root
         self.stream = stream
         self.venue = stream.partition("@")[0].partition("-")[0]
-        self.tables = {name: Table.open(root, TABLES[name]) for name in COMMIT_ORDER}
-        self._committed = {name: table.committed(stream) or 0 for name, table in self.tables.items()}
-
-    @property
-    def committed(self) -> int:
+        self.coverage = Table.open(root, TABLES["coverage"])
+        self._tables: dict[str, Table] = {}
+        self._committed: dict[str, int] = {}
+        self.covered = self.coverage.committed(stream) or 0
+        self.committed = complete_to(self.coverage, stream, self._reached)
         """All tables have every record below this offset."""
-        return min(self._committed.values())
+
+    def table(self, name: str) -> Table:
+        """The table, made where it is missing."""
+        if name not in self._tables:
+            self._tables[name] = Table.open(self.root, TABLES[name])
+        return self._tables[name]
 
     def missing(self, name: str, rows: pa.Table) -> pa.Table:
         """The rows that table `name` has not got yet, without the helper column."""
-        committed = self._committed[name]
-        if committed > self.committed:
-            rows = rows.filter(pc.greater_equal(rows[OFFSET], committed))
+        if len(rows) and (reached := self._reached(name)) > self.committed:
+            rows = rows.filter(pc.greater_equal(rows[OFFSET], reached))
         return rows.drop_columns([OFFSET])
 
     def append(self, name: str, rows: pa.Table, end_offset: int) -> None:
-        """Commit `rows`, and that the table now has all of the stream below `end_offset`."""
-        if self._committed[name] >= end_offset:
+        """Commit `rows`, if any, and that the table now has all of the stream below `end_offset`."""
+        if not len(rows) or self._reached(name) >= end_offset:
             return
         # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
         rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
-        self.tables[name].append(
-            rows,
-            app=self.stream,
-            version=end_offset,
-            origin=f"i.{self.stream.replace('@', '.')}.{end_offset}",
-        )
+        self.table(name).append(rows, app=self.stream, version=end_offset, origin=self._origin(end_offset))
         self._committed[name] = end_offset
+
+    def cover(self, row: pa.Table, concerned: Sequence[str], end_offset: int) -> None:
+        """Commit a row of `coverage` that ends at `end_offset`; `concerned` are the tables it had something for."""
+        if self.covered < end_offset:
+            # A listing without news leaves `instruments` as it was.
+            reached = [name for name in concerned if self._reached(name) >= end_offset]
+            also = {claim(self.stream, name): end_offset for name in reached}
+            origin = self._origin(end_offset)
+            self.coverage.append(row, app=self.stream, version=end_offset, origin=origin, also=also)
+            self.covered = end_offset
+        self.committed = end_offset
+
+    def _reached(self, name: str) -> int:
+        if name not in self._committed:
+            self._committed[name] = self.table(name).committed(self.stream) or 0
+        return self._committed[name]
+
+    def _origin(self, end_offset: int) -> str:
+        return f"i.{self.stream.replace('@', '.')}.{end_offset}"
 
 
 def _ingest_group(
@@ -255,16 +282,14 @@ def _ingest_group(
     _quarantine(root, target.stream, total)
     reach("ingest:after_decode")
     for name in COMMIT_ORDER:
-        if name == "coverage":
-            continue
         table = _concat(name, rows.pop(name))
         total.counts[f"rows_{name}"] = len(table)
         table = target.missing(name, table)
-        if name == "instruments":
-            table = changed_versions(target.tables[name], table)
+        if name == "instruments" and len(table):
+            table = changed_versions(target.table(name), table)
         target.append(name, table, end)
         reach(f"ingest:after_{name}")
-    target.append("coverage", target.missing("coverage", _coverage_row(total, target)), end)
+    target.cover(_coverage_row(total, target), [n for n in COMMIT_ORDER if total.counts[f"rows_{n}"]], end)
     report.counts += total.counts
     report.unknown_fields += total.unknown_fields
     return total, decoded_ns
@@ -314,10 +339,9 @@ def _coverage_row(total: Chunk, target: _Target) -> pa.Table:
             name: counts[name]
             for name in ("frames", "events", "responses", "control", "rejected", "records_lost")
         },
-        **{f"rows_{name}": counts[f"rows_{name}"] for name in TICK_TABLES},
+        **{f"rows_{name}": counts[f"rows_{name}"] for name in COUNTED},
     }
-    table = pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)
-    return table.append_column(OFFSET, pa.array([total.first_offset], pa.int64()))
+    return pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)
 
 
 def _quarantine(root: Root, stream: str, total: Chunk) -> None:
