@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Final
 
@@ -26,6 +27,7 @@ class Chain:
 
     `expiry`: µs since the epoch. `forward`: what the venue priced this option with when it sent the quote.
     Volatilities in percent, NaN where there is none. `age_s`: how old the quote is at the instant, seconds.
+    `expiry_names`: what the venue calls an expiry, where that is known.
     """
 
     ts: int
@@ -37,11 +39,21 @@ class Chain:
     ask_iv: Floats
     mark_iv: Floats
     age_s: Floats
+    expiry_names: Mapping[int, str] = field(default_factory=dict)
 
     def take(self, rows: npt.NDArray[np.int64] | Mask) -> Chain:
         """The chain of these rows only."""
-        names = ("expiry", "strike", "is_call", "forward", "bid_iv", "ask_iv", "mark_iv", "age_s")
-        return Chain(self.ts, *(getattr(self, name)[rows] for name in names))
+        return dataclasses.replace(
+            self,
+            expiry=self.expiry[rows],
+            strike=self.strike[rows],
+            is_call=self.is_call[rows],
+            forward=self.forward[rows],
+            bid_iv=self.bid_iv[rows],
+            ask_iv=self.ask_iv[rows],
+            mark_iv=self.mark_iv[rows],
+            age_s=self.age_s[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
