@@ -1,0 +1,139 @@
+"""Surfaces of every recorded option chain: error, arbitrage and failures by file and year, and CPU per smile.
+
+    python -m bench.surface [--long]
+
+The chains are those of `bench.real_chains`; the short form takes every 40th snapshot of each file, --long all. Each is
+fitted to mark volatilities, and where bid and ask are there, also as the job does it (source auto). `error` is with
+the weights of the fit (vega, or the spread), `equal` counts every strike alike; both are medians over smiles, in
+volatility points, and so is p95. Times are of the fit alone, all else included: filter, eSSVI, checks, desk quotes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+
+from bench.harness import Figure, report
+from bench.real_chains import REAL_DATA, Snapshot, snapshots
+from lake.display import as_table
+from pipeline.surface.fit import Smile, fit_surface
+from pipeline.surface.settings import SurfaceSettings
+
+SHORT_STEP: Final = 40
+MUST_ERROR: Final = 0.15
+RECENT: Final = 2026
+WIDTH: Final = 190
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was found of one file, year and currency, fitted to one source."""
+
+    snapshots: int = 0
+    cpu_s: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
+    errors: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def add(self, smiles: list[Smile], cpu_s: float) -> None:
+        """Count the smiles of one snapshot."""
+        self.snapshots += 1
+        self.cpu_s += cpu_s
+        for smile in smiles:
+            self.counts["expiries"] += 1
+            self.counts["quotes"] += smile.quotes
+            self.counts["mid"] += smile.observed.source == "mid"
+            self.excluded.update(smile.observed.excluded)
+            if smile.errors is None:
+                self.failures[str(smile.failure)] += 1
+                continue
+            self.counts[str(smile.method)] += 1
+            self.counts["butterfly"] += bool(smile.butterfly)
+            self.counts["calendar"] += smile.calendar is not None
+            self.errors.append((smile.errors.weighted, smile.errors.equal, smile.errors.largest))
+
+    def as_row(self) -> dict[str, Any]:
+        """For display."""
+        weighted, equal, largest = (np.array(column) for column in zip(*self.errors, strict=True))
+        return {
+            "snap- shots": self.snapshots,
+            "quotes": self.counts["quotes"],
+            "expiries": self.counts["expiries"],
+            "of mid": self.counts["mid"],
+            "SVI": self.counts["svi"],
+            "eSSVI": self.counts["essvi"],
+            "no smile": sum(self.failures.values()),
+            "butter- fly": self.counts["butterfly"],
+            "cal- endar": self.counts["calendar"],
+            "error": round(float(np.median(weighted)), 3),
+            "p95": round(float(np.percentile(weighted, 95)), 3),
+            "equal": round(float(np.median(equal)), 3),
+            "largest": round(float(np.median(largest)), 2),
+            "CPU ms/smile": round(1e3 * self.cpu_s / self.counts["expiries"], 2),
+        }
+
+
+def measure(every: int) -> dict[tuple[str, int, str, str], Tally]:
+    """Tallies by file, year, currency and source."""
+    tallies: dict[tuple[str, int, str, str], Tally] = {}
+    for snapshot in snapshots(REAL_DATA, every=every):
+        two_sided = bool(np.isfinite(snapshot.chain.bid_iv).any())
+        for source in ("mark", "auto") if two_sided else ("mark",):
+            key = snapshot.file, snapshot.year, snapshot.currency, source
+            smiles, cpu_s = _fitted(snapshot, SurfaceSettings(source=source))
+            tallies.setdefault(key, Tally()).add(smiles, cpu_s)
+    return tallies
+
+
+def _fitted(snapshot: Snapshot, settings: SurfaceSettings) -> tuple[list[Smile], float]:
+    began = time.process_time()
+    smiles = fit_surface(snapshot.chain, settings)
+    return smiles, time.process_time() - began
+
+
+def main() -> None:
+    """Command line of the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--long", action="store_true", help="every snapshot of every file")
+    long = parser.parse_args().long
+    if not (REAL_DATA / "chain").is_dir():
+        sys.stdout.write(f"\nSurfaces: no recorded chains, {REAL_DATA / 'chain'} is not a folder\n")
+        return
+    tallies = measure(1 if long else SHORT_STEP)
+    rows = [
+        {"file": file.split(".")[0].replace("deribit_", ""), "year": year, "of": currency, "fitted": source, **tally.as_row()}
+        for (file, year, currency, source), tally in sorted(tallies.items())
+    ]
+    Console(width=WIDTH, highlight=False).print(as_table(rows, "Surfaces of recorded chains"))
+    for title, name in (("No smile because of", "failures"), ("Quotes left out", "excluded")):
+        total: Counter[str] = sum((getattr(tally, name) for tally in tallies.values()), Counter())
+        sys.stdout.write(f"  {title}: " + ", ".join(f"{k} {n:,}" for k, n in total.most_common()) + "\n")
+    report("Surfaces", _figures(tallies))
+
+
+def _figures(tallies: dict[tuple[str, int, str, str], Tally]) -> list[Figure]:
+    recent = [tally for (_, year, _, source), tally in tallies.items() if year >= RECENT and source == "mark"]
+    errors = np.array([error for tally in recent for error in tally.errors])
+    every = list(tallies.values())
+    expiries = sum(tally.counts["expiries"] for tally in every)
+    smiles = sum(len(tally.errors) for tally in every)
+    return [
+        Figure(f"median error, marks of {RECENT}, {len(errors):,} smiles", float(np.median(errors[:, 0])), "points", MUST_ERROR),
+        Figure("  the same, every strike alike", float(np.median(errors[:, 1])), "points"),
+        Figure("expiries fitted", 100.0 * smiles / expiries, "%"),
+        Figure("butterfly arbitrage", 100.0 * sum(t.counts["butterfly"] for t in every) / smiles, "% of smiles"),
+        Figure("calendar arbitrage", 100.0 * sum(t.counts["calendar"] for t in every) / smiles, "% of smiles"),
+        Figure("CPU per smile", 1e3 * sum(t.cpu_s for t in every) / expiries, "ms"),
+    ]
+
+
+if __name__ == "__main__":
+    main()
