@@ -68,12 +68,14 @@ def sections() -> dict[str, type]:
     from lake.spool import SpoolSettings
     from pipeline.compact import CompactSettings
     from pipeline.ingest import IngestSettings
+    from pipeline.surface.settings import SurfaceSettings
 
     return {
         "spool": SpoolSettings,
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "surface": SurfaceSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -313,6 +315,55 @@ def _day(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
+
+
+@app.command()
+def surface(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Only this instant, UTC: 2026-11-20T12:00; shows its expiries.")
+    ] = None,
+    currency: Annotated[
+        list[str] | None, typer.Option(help="Only options on this: BTC, ETH, BTC_USDC, …; repeatable.")
+    ] = None,
+    every: Annotated[str, typer.Option(help="One surface every, say, 1h or 15m, from midnight on.")] = "1h",
+    maturity: Annotated[
+        list[str] | None, typer.Option(help="Show the series of this constant maturity: 30d; repeatable.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw the newest surface: FILE.png or a folder for all pictures.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit volatility surfaces to the quotes, check them for arbitrage, keep them in the table `surface`, draw them.
+
+    Example: lake --root data surface --currency BTC --every 1h --png pictures
+    """
+    from pipeline.surface.command import Selection, run
+
+    this: _Context = context.obj
+    if at and date:
+        raise InputError("give --at or --date, not both")
+    selection = Selection(
+        days=tuple(_day(text) for text in date) if date else None,
+        at=_moment(at) if at else None,
+        every=datetime.timedelta(seconds=seconds(every)),
+        currencies=tuple(currency) if currency else None,
+        maturities=tuple(seconds(text) / SECONDS_PER_UNIT["d"] for text in maturity or ()),
+    )
+    outcome = run(this.root(), this.settings("surface"), selection, png)
+    show(outcome.rows, title=outcome.title, as_json=as_json)
+    for path in outcome.pictures:
+        typer.echo(str(path), err=as_json)
+
+
+def _moment(text: str) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write it like 2026-11-20T12:00") from None
+    return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 @app.command()

@@ -64,7 +64,15 @@ def snapshots(folder: Path, *, every: int = 1) -> Iterator[Snapshot]:
 
 def _many(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
     """Several snapshots a day of all BTC and ETH options; volatility is a fraction, prices in coin, null is missing."""
-    columns = ["timestamp", "underlying", "option_type", "strike", "expiry_datetime", "bid_price", "ask_price"]
+    columns = [
+        "timestamp",
+        "underlying",
+        "option_type",
+        "strike",
+        "expiry_datetime",
+        "bid_price",
+        "ask_price",
+    ]
     columns += ["implied_volatility", "currency"]
     if path.suffix == ".parquet":
         table = pq.read_table(path, columns=["snapshot_file", *columns])
@@ -90,7 +98,8 @@ def _many_chain(rows: pa.Table) -> Chain:
     strike, forward = (_numbers(rows[name]) for name in ("strike", "underlying"))
     years = (expiry - ts) / 1e6 / SECONDS_PER_YEAR
     bid, ask = (
-        _inverted(_numbers(rows[name]), forward, strike, years, is_call) for name in ("bid_price", "ask_price")
+        _inverted(_numbers(rows[name]), forward, strike, years, is_call)
+        for name in ("bid_price", "ask_price")
     )
     mark = _numbers(rows["implied_volatility"]) * 100.0
     return Chain(ts, expiry, strike, is_call, forward, bid, ask, mark, np.zeros(len(rows)))
@@ -194,7 +203,9 @@ def _forward_of_delta(
     return forward
 
 
-def _inverted(price: Floats, forward: Floats, strike: Floats, years: Floats, is_call: npt.NDArray[np.bool_]) -> Floats:
+def _inverted(
+    price: Floats, forward: Floats, strike: Floats, years: Floats, is_call: npt.NDArray[np.bool_]
+) -> Floats:
     """Volatility in percent of prices in coin, NaN where there is none."""
     found: Floats = implied_volatility(price, forward, strike, years, is_call, inverse=True) * 100.0
     return found

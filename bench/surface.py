@@ -11,6 +11,7 @@ volatility points, and so is p95. Times are of the fit alone, all else included:
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
@@ -109,7 +110,13 @@ def main() -> None:
         return
     tallies = measure(1 if long else SHORT_STEP)
     rows = [
-        {"file": file.split(".")[0].replace("deribit_", ""), "year": year, "of": currency, "fitted": source, **tally.as_row()}
+        {
+            "file": file.split(".")[0].replace("deribit_", ""),
+            "year": year,
+            "of": currency,
+            "fitted": source,
+            **tally.as_row(),
+        }
         for (file, year, currency, source), tally in sorted(tallies.items())
     ]
     Console(width=WIDTH, highlight=False).print(as_table(rows, "Surfaces of recorded chains"))
@@ -119,6 +126,12 @@ def main() -> None:
     report("Surfaces", _figures(tallies))
 
 
+def _short(file: str) -> str:
+    """Its collector, and the day where it holds just one."""
+    days = re.findall(r"20\d{6}|20\d\d-\d\d-\d\d", file)
+    return " ".join([file.partition("_")[0], *days[:1]])
+
+
 def _figures(tallies: dict[tuple[str, int, str, str], Tally]) -> list[Figure]:
     recent = [tally for (_, year, _, source), tally in tallies.items() if year >= RECENT and source == "mark"]
     errors = np.array([error for tally in recent for error in tally.errors])
@@ -126,11 +139,20 @@ def _figures(tallies: dict[tuple[str, int, str, str], Tally]) -> list[Figure]:
     expiries = sum(tally.counts["expiries"] for tally in every)
     smiles = sum(len(tally.errors) for tally in every)
     return [
-        Figure(f"median error, marks of {RECENT}, {len(errors):,} smiles", float(np.median(errors[:, 0])), "points", MUST_ERROR),
+        Figure(
+            f"median error, marks of {RECENT}, {len(errors):,} smiles",
+            float(np.median(errors[:, 0])),
+            "points",
+            MUST_ERROR,
+        ),
         Figure("  the same, every strike alike", float(np.median(errors[:, 1])), "points"),
         Figure("expiries fitted", 100.0 * smiles / expiries, "%"),
-        Figure("butterfly arbitrage", 100.0 * sum(t.counts["butterfly"] for t in every) / smiles, "% of smiles"),
-        Figure("calendar arbitrage", 100.0 * sum(t.counts["calendar"] for t in every) / smiles, "% of smiles"),
+        Figure(
+            "butterfly arbitrage", 100.0 * sum(t.counts["butterfly"] for t in every) / smiles, "% of smiles"
+        ),
+        Figure(
+            "calendar arbitrage", 100.0 * sum(t.counts["calendar"] for t in every) / smiles, "% of smiles"
+        ),
         Figure("CPU per smile", 1e3 * sum(t.cpu_s for t in every) / expiries, "ms"),
     ]
 

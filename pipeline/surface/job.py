@@ -159,11 +159,16 @@ def _due(
     max_age_us: int,
 ) -> list[Work]:
     """What is to be computed, by family and day."""
-    recorded = _recorded(root, currencies)
+    recorded = recorded_spans(root, currencies)
     if at is not None and all(spans.end < to_us(at) for spans in recorded.values()):
         reached = max(spans.end for spans in recorded.values())
         raise InputError(
             f"quotes reach to {from_us(reached)}; give an earlier --at, or run `lake ingest` first"
+        )
+    known = {day for spans in recorded.values() for day in spans.by_day}
+    if days is not None and known.isdisjoint(days):
+        raise InputError(
+            f"there are no quotes of such options on these days; there are from {min(known)} to {max(known)}"
         )
     due = []
     for family, spans in sorted(recorded.items()):
@@ -182,7 +187,7 @@ def _due(
 
 
 @dataclass(slots=True)
-class _Spans:
+class Spans:
     """From when to when a family's quotes reach on each day, µs since the epoch."""
 
     by_day: dict[dt.date, tuple[int, int]] = field(default_factory=dict)
@@ -203,13 +208,17 @@ class _Spans:
         return self.by_day[day][0]
 
 
-def _recorded(root: Root, currencies: Sequence[str] | None) -> dict[str, _Spans]:
-    """What the log of `quotes` says of the options wanted."""
+def recorded_spans(root: Root, currencies: Sequence[str] | None) -> dict[str, Spans]:
+    """Per family of options, of all or those on `currencies`, the days and times that `quotes` has.
+
+    Raises:
+        InputError: there are none.
+    """
     table = Table.find(root, TABLES["quotes"])
-    found: dict[str, _Spans] = {}
+    found: dict[str, Spans] = {}
     for file in table.files() if table else ():
         if file.partition and file.partition.family.endswith(FAMILY_SUFFIX):
-            spans = found.setdefault(file.partition.family, _Spans())
+            spans = found.setdefault(file.partition.family, Spans())
             spans.add(file.partition.date, to_us(file.minimum["ts"]), to_us(file.maximum["ts"]))
     if not found:
         raise InputError(f"{root.path} has no quotes of options yet; record some with `lake collect`")

@@ -39,9 +39,7 @@ def is_right(
         value = mp.mpf(quoted) * mp.mpf(forward) if inverse else mp.mpf(quoted)
         # compare time values: the same option from its other side, so that nothing is lost in intrinsic value
         out_is_call = strike >= forward
-        time_value = (
-            value if out_is_call == is_call else value - abs(mp.mpf(forward) - mp.mpf(strike))
-        )
+        time_value = value if out_is_call == is_call else value - abs(mp.mpf(forward) - mp.mpf(strike))
         low, high = (mp.mpf(volatility) * (1 + sign * mp.mpf(relative)) for sign in (-1, 1))
         if low <= 0:
             return False

@@ -39,7 +39,10 @@ def years(expiry: dt.datetime, at: dt.datetime = NOON) -> float:
 
 
 def chain(
-    smiles: dict[dt.datetime, Svi] = SMILES, *, strikes: Sequence[float] = STRIKES, half_spread: float | None = None
+    smiles: dict[dt.datetime, Svi] = SMILES,
+    *,
+    strikes: Sequence[float] = STRIKES,
+    half_spread: float | None = None,
 ) -> Chain:
     """Calls and puts of every strike and expiry, quoted exactly on the smiles."""
     rows = [(e, k, call) for e in smiles for k in strikes for call in (True, False)]
@@ -49,7 +52,9 @@ def chain(
     iv = np.array([100.0 * float(smiles[e].volatility(np.log(k / FORWARD), years(e))) for e, k, _ in rows])
     empty = np.full(len(rows), np.nan)
     bid, ask = (empty, empty) if half_spread is None else (iv - half_spread, iv + half_spread)
-    return Chain(us(NOON), expiry, strike, is_call, np.full(len(rows), FORWARD), bid, ask, iv, np.zeros(len(rows)))
+    return Chain(
+        us(NOON), expiry, strike, is_call, np.full(len(rows), FORWARD), bid, ask, iv, np.zeros(len(rows))
+    )
 
 
 def option_name(expiry: dt.datetime, strike: float, *, call: bool, underlying: str = "BTC") -> str:
@@ -70,7 +75,9 @@ def tick(name: str, ts: dt.datetime, mark_iv: float | None, **others: Any) -> di
     }
 
 
-def ticks(ts: dt.datetime, smiles: dict[dt.datetime, Svi] = SMILES, *, lift: float = 0.0) -> list[dict[str, Any]]:
+def ticks(
+    ts: dt.datetime, smiles: dict[dt.datetime, Svi] = SMILES, *, lift: float = 0.0
+) -> list[dict[str, Any]]:
     """A tick of every option at `ts`, `lift` volatility points above the smiles, as of noon."""
     return [
         tick(
@@ -84,7 +91,9 @@ def ticks(ts: dt.datetime, smiles: dict[dt.datetime, Svi] = SMILES, *, lift: flo
     ]
 
 
-def put_quotes(root: Root, rows: Sequence[dict[str, Any]], *, version: int, family: str = "btc_option") -> None:
+def put_quotes(
+    root: Root, rows: Sequence[dict[str, Any]], *, version: int, family: str = "btc_option"
+) -> None:
     """Append rows to `quotes`."""
     spec = TABLES["quotes"]
     names = [name for name in spec.names if any(name in row for row in rows)]
