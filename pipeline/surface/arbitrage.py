@@ -46,7 +46,9 @@ def least_g(smile: Svi, lowest: float, highest: float) -> float:
 
 def crossing(near: Svi, far: Svi, lowest: float, highest: float) -> Crossing | None:
     """The worst calendar arbitrage of the nearer expiry against the farther over [lowest, highest] of
-    log-moneyness, each against its own forward; None where there is none."""
+    log-moneyness, each against its own forward; None where there is none, or where that range is empty."""
+    if lowest > highest:
+        return None
     k = np.linspace(lowest, highest, CHECKED_POINTS)
     excess = near.total_variance(k) - far.total_variance(k)
     worst = int(np.argmax(excess))

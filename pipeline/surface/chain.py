@@ -100,7 +100,9 @@ class Observations:
             bid_iv=self.bid_iv[keep],
             ask_iv=self.ask_iv[keep],
             weight=self.weight[keep],
-            excluded={**self.excluded, reason: self.excluded.get(reason, 0) + int(rows.sum())},
+            excluded={**self.excluded, reason: self.excluded.get(reason, 0) + int(rows.sum())}
+            if rows.any()
+            else self.excluded,
         )
 
 

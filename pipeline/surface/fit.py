@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.surface.arbitrage import Crossing, crossing, least_g
 from pipeline.surface.chain import Chain, Observations, observations
@@ -18,6 +19,7 @@ from pipeline.surface.evaluate import Wing, wing
 from pipeline.surface.settings import SurfaceSettings
 from pipeline.surface.svi import Floats, Svi, fit_svi
 
+OUTLIER_ROUNDS: Final = 3
 MAX_OUTLIERS: Final = 0.2
 """Where more than this part of the quotes looked like outliers, the smile is at fault and none is left out."""
 _PERCENT: Final = 100.0
@@ -79,18 +81,33 @@ def fit_surface(chain: Chain, settings: SurfaceSettings | None = None) -> list[S
 def _fit_robustly(
     seen: Observations, start: Svi | None, settings: SurfaceSettings
 ) -> tuple[Observations, Svi | None]:
-    """SVI, and once more without the outliers of the first fit."""
-    smile = fit_svi(seen.k, seen.variance, seen.variance_weight, start=start)
+    """SVI without its outliers. They are judged again by the fit without them, which takes in again what was only
+    off because they had bent the first."""
+    smile = first = fit_svi(seen.k, seen.variance, seen.variance_weight, start=start)
     if smile is None:
         return seen, None
+    kept, outliers = seen, np.zeros(len(seen.k), np.bool_)
+    for _ in range(OUTLIER_ROUNDS):
+        judged = _outliers(seen, smile, settings)
+        if judged.mean() > MAX_OUTLIERS:
+            return seen, first
+        if (judged == outliers).all():
+            break
+        outliers = judged
+        kept = seen.without(outliers, "outlier")
+        again = fit_svi(kept.k, kept.variance, kept.variance_weight, start=smile)
+        if again is None:
+            return seen, first
+        smile = again
+    return kept, smile
+
+
+def _outliers(seen: Observations, smile: Svi, settings: SurfaceSettings) -> npt.NDArray[np.bool_]:
     off = np.abs(errors_of(seen, smile)) * np.sqrt(seen.weight)
-    limit = max(settings.outlier_floor, settings.outlier_factor * float(np.median(off)))
-    outliers = off > limit
-    if not outliers.any() or outliers.mean() > MAX_OUTLIERS:
-        return seen, smile
-    kept = seen.without(outliers, "outlier")
-    again = fit_svi(kept.k, kept.variance, kept.variance_weight, start=smile)
-    return (kept, again) if again else (seen, smile)
+    found: npt.NDArray[np.bool_] = off > max(
+        settings.outlier_floor, settings.outlier_factor * float(np.median(off))
+    )
+    return found
 
 
 def errors_of(seen: Observations, smile: Svi) -> Floats:

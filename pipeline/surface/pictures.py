@@ -215,7 +215,7 @@ def series_figure(series: Sequence[ConstantMaturity], title: str) -> Figure:
 
     figure = _figure(10.4, 6.4)
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
-    maturities = sorted({one.days for one in series})
+    maturities = sorted({one.days for one in series if math.isfinite(one.quoted.atm)})
     colours = colormaps[_MAP](np.linspace(0.05, 0.85, len(maturities)))
     for days, colour in zip(maturities, colours, strict=True):
         points = [one for one in series if one.days == days]
@@ -228,7 +228,7 @@ def series_figure(series: Sequence[ConstantMaturity], title: str) -> Figure:
         _plain(axes)
     panels[1].axhline(0.0, color=_SPREAD, linewidth=0.8, zorder=1)
     panels[0].set_title(title, fontsize=11, fontweight="bold", loc="left")
-    panels[0].legend(fontsize=8, frameon=False, ncols=len(maturities), loc="upper right")
+    panels[0].legend(fontsize=8, frameon=False, ncols=8, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     panels[-1].xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator, tz=dt.UTC)  # type: ignore[no-untyped-call]

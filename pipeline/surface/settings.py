@@ -29,7 +29,7 @@ class SurfaceSettings:
     """Options whose delta is nearer than this to 0 or 1 are left out: their price is mostly the tick."""
 
     outlier_factor: float = 8.0
-    """A quote off the first fit by more than this many times the typical (median) error is left out of the second."""
+    """A quote is an outlier, and left out, if it is off the smile by more than this many times the median error."""
 
     outlier_floor: float = 0.5
     """No quote off by less than this, in volatility points at the money, is an outlier."""
