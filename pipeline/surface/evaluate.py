@@ -79,10 +79,9 @@ def _volatility(variance: Variance, k: float, years: float) -> float:
 
 
 class Expiry(NamedTuple):
-    """One smile of a surface: `ts` in µs since the epoch, `years` to it from the surface's instant."""
+    """One smile of a surface and its forward price; `ts` in µs since the epoch."""
 
     ts: int
-    years: float
     forward: float
     smile: Svi
 
@@ -112,12 +111,9 @@ class Surface:
         if place is None:
             return np.full(strikes.shape, np.nan)
         near, far, share = place
-        with np.errstate(invalid="ignore", divide="ignore"):
-            k = np.log(strikes / self.forward(expiry))
+        k = np.log(np.where((strikes > 0.0) & (strikes < np.inf), strikes, np.nan) / self.forward(expiry))
         w = near.smile.total_variance(k) * (1.0 - share) + far.smile.total_variance(k) * share
-        found: Floats = (
-            np.sqrt(np.where((w > 0.0) & np.isfinite(k), w, np.nan) / self._years(expiry)) * _PERCENT
-        )
+        found: Floats = np.sqrt(np.where(w > 0.0, w, np.nan) / self._years(expiry)) * _PERCENT
         return found
 
     def strike_of_delta(self, delta: float, expiry: int) -> float:
@@ -133,8 +129,10 @@ class Surface:
     def delta(self, strike: float, expiry: int, *, is_call: bool) -> float:
         """Delta of the option at this strike; NaN where there is no volatility."""
         variance = self._variance(expiry)
-        k = math.log(strike / self.forward(expiry)) if variance else math.nan
-        w = variance(k) if variance else math.nan
+        if variance is None or not 0.0 < strike < math.inf:
+            return math.nan
+        k = math.log(strike / self.forward(expiry))
+        w = variance(k)
         if not w > 0.0:
             return math.nan
         return _NORMAL.cdf(-k / math.sqrt(w) + math.sqrt(w) / 2.0) - (0.0 if is_call else 1.0)

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from lake.root import Root
 from lake.views import connect
-from pipeline.surface.chain import SECONDS_PER_YEAR
 from pipeline.surface.evaluate import Expiry, Surface, Wing
 from pipeline.surface.source import from_us
 from pipeline.surface.svi import Svi
@@ -58,7 +57,7 @@ def surfaces(root: Root, family: str, first: dt.datetime, last: dt.datetime) -> 
     with connect(root) as connection:
         rows = connection.query(_SMILES, {"family": family, "first": first, "last": last}).to_pylist()
     for ts, smiles in groupby(rows, key=lambda row: int(row["ts"])):
-        yield Surface(ts, [_expiry(ts, row) for row in smiles])
+        yield Surface(ts, [_expiry(row) for row in smiles])
 
 
 def constant_maturity(
@@ -92,6 +91,5 @@ def last_instant(root: Root, family: str, first: dt.datetime, last: dt.datetime)
     return None if row["ts"] is None else from_us(row["ts"])
 
 
-def _expiry(ts: int, row: dict[str, Any]) -> Expiry:
-    years = (row["expiry"] - ts) / 1e6 / SECONDS_PER_YEAR
-    return Expiry(row["expiry"], years, row["forward"], Svi(*(row[name] for name in Svi._fields)))
+def _expiry(row: dict[str, Any]) -> Expiry:
+    return Expiry(row["expiry"], row["forward"], Svi(*(row[name] for name in Svi._fields)))

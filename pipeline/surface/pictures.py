@@ -44,7 +44,7 @@ _MANTISSAS: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 def surface_of(ts: int, smiles: Sequence[Smile]) -> Surface:
     """The surface of freshly fitted smiles at `ts`, µs since the epoch."""
     fitted = [(smile.observed, smile.svi) for smile in smiles if smile.svi]
-    return Surface(ts, [Expiry(seen.expiry, seen.years, seen.forward, svi) for seen, svi in fitted])
+    return Surface(ts, [Expiry(seen.expiry, seen.forward, svi) for seen, svi in fitted])
 
 
 def smiles_figure(smiles: Sequence[Smile], title: str) -> Figure:

@@ -102,7 +102,7 @@ def put_quotes(
     assert not found.reasons
     table = found.rows.append_column("date", spec.dates(found.rows["ts"]))
     table = table.append_column("family", pa.array([family] * len(table), pa.string()))
-    Table.open(root, spec).append(table, app="kit", version=version, origin=f"i.kit.{version}")
+    Table.open(root, spec).append(table, app=f"kit/{family}", version=version, origin=f"i.kit.{version}")
 
 
 def new_lake(folder: Path) -> Root:

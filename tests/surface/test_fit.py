@@ -126,15 +126,16 @@ def test_expiries_without_enough_quotes_have_no_smile_and_say_why() -> None:
     assert single.failure == "only 1 strike with a usable volatility"
     assert whole.failure is None
     for smile in (empty, single):
-        assert (
-            smile.svi
-            is smile.method
-            is smile.errors
-            is smile.least_g
-            is smile.quoted
-            is smile.butterfly
-            is None
+        derived = (
+            smile.svi,
+            smile.method,
+            smile.errors,
+            smile.least_g,
+            smile.calendar,
+            smile.quoted,
+            smile.butterfly,
         )
+        assert derived == (None,) * 7
     assert third.sum() == whole.quotes
     assert whole.svi is not None
 
