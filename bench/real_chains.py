@@ -51,15 +51,13 @@ class Snapshot:
         return dt.datetime.fromtimestamp(self.chain.ts / 1e6, dt.UTC).year
 
 
-def snapshots(folder: Path, *, every: int = 1) -> Iterator[Snapshot]:
-    """Every `every`-th snapshot of each file, at least one."""
-    chain = folder / "chain"
-    for path in sorted(chain.iterdir()):
+def snapshots(folder: Path, *, every: int = 1, only: str = "") -> Iterator[Snapshot]:
+    """Every `every`-th snapshot of each file, at least one; of the files whose names begin with `only`."""
+    for path in sorted((folder / "chain").glob(f"{only}*")):
         reader = _READERS.get(path.name.partition("_")[0])
         if reader and "futures_marks" not in path.name:
-            for number, (currency, found) in enumerate(reader(path, every)):
-                if number % every == 0 or reader is _many:
-                    yield Snapshot(path.name, currency, found)
+            for currency, chain in reader(path, every):
+                yield Snapshot(path.name, currency, chain)
 
 
 def _many(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
@@ -81,9 +79,7 @@ def _many(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
         table = _csv(path).select(columns)
         files = pa.array([path.name] * len(table)).dictionary_encode()
     codes = files.indices.to_numpy()
-    for number, code in enumerate(np.argsort(np.array(files.dictionary.to_pylist()))):
-        if number % every:
-            continue
+    for code in np.argsort(np.array(files.dictionary.to_pylist()))[::every]:
         rows = table.filter(pa.array(codes == code))
         for currency in ("BTC", "ETH"):
             one = rows.filter(pc.equal(pc.cast(rows["currency"], pa.string()), currency))
@@ -107,9 +103,8 @@ def _many_chain(rows: pa.Table) -> Chain:
 
 def _daily(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
     """One BTC chain a day; missing prices and volatilities are 0, volatility is a fraction, prices in coin."""
-    del every
     table = pq.read_table(path)
-    for moment in sorted(set(table["snapshot_ts"].to_pylist())):
+    for moment in sorted(set(table["snapshot_ts"].to_pylist()))[::every]:
         rows = table.filter(pc.equal(table["snapshot_ts"], moment))
         ts = _us(dt.datetime.fromisoformat(moment))
         days = [dt.date.fromisoformat(text) for text in rows["expiry"].to_pylist()]
@@ -124,14 +119,13 @@ def _daily(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
 
 def _books(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
     """Order books of all options, one request each: volatilities in percent, 0 where missing; a sweep takes minutes."""
-    del every
     table = pq.read_table(path) if path.suffix == ".parquet" else _csv(path)
     names = table["instrument_name"].to_pylist()
     sweep, counted = np.zeros(len(names), np.int64), dict.fromkeys(names, 0)
     for row, name in enumerate(names):
         sweep[row] = counted[name]
         counted[name] += 1
-    for number in range(int(sweep.max()) + 1):
+    for number in range(0, int(sweep.max()) + 1, every):
         yield "BTC", _book_chain(table.filter(pa.array(sweep == number)))
 
 
@@ -147,10 +141,9 @@ def _book_chain(rows: pa.Table) -> Chain:
 
 def _hourly(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
     """A BTC chain an hour, volatilities in percent, 0 where missing; no forward: it follows from delta and mark."""
-    del every
     table = _csv(path)
     moments = table["date"].to_pylist()
-    for moment in sorted(set(moments)):
+    for moment in sorted(set(moments))[::every]:
         rows = table.filter(pc.equal(table["date"], pa.scalar(moment, table["date"].type)))
         ts = _us(moment if isinstance(moment, dt.datetime) else dt.datetime.fromisoformat(moment))
         expiry, strike, is_call = _terms(rows["instrument_name"].to_pylist())
@@ -160,7 +153,7 @@ def _hourly(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
 
 
 def _summaries(path: Path, every: int) -> Iterator[tuple[str, Chain]]:
-    """Book summaries of all ETH options: prices only, in coin, null where missing."""
+    """Book summaries of all ETH options, one snapshot: prices only, in coin, null where missing."""
     del every
     rows = _csv(path)
     seen = _numbers(rows["creation_timestamp"]) * 1000.0

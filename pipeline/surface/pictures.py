@@ -30,6 +30,8 @@ _DAY_US: Final = 86_400_000_000
 _COLUMNS: Final = 4
 _POINTS: Final = 240
 _PERCENT: Final = 100.0
+_HOLE: Final = 6.0
+"""A pause of more than this many usual steps between two points is a hole."""
 _CUT: Final = (1.0, 97.0)
 """Percentiles of what is shown between which the colours of the map run: the far wings would take them all."""
 _FIT: Final = "#1f5fa8"
@@ -220,9 +222,11 @@ def series_figure(series: Sequence[ConstantMaturity], title: str) -> Figure:
     for days, colour in zip(maturities, colours, strict=True):
         points = [one for one in series if one.days == days]
         times: list[Any] = [one.ts for one in points]
+        holes = _holes([one.ts.timestamp() for one in points])
         for axes, name in zip(panels, ("atm", "rr25", "bf25"), strict=True):
             values = [getattr(one.quoted, name) for one in points]
-            axes.plot(times, values, color=colour, linewidth=1.3, label=f"{days:g} days")
+            gapped = np.insert(values, holes, np.nan), np.insert(np.array(times, object), holes, times[0])
+            axes.plot(gapped[1], gapped[0], color=colour, linewidth=1.3, label=f"{days:g} days")
     for axes, label in zip(panels, ("at the money, %", "25Δ risk reversal", "25Δ butterfly"), strict=True):
         axes.set_ylabel(label, fontsize=9)
         _plain(axes)
@@ -234,6 +238,12 @@ def series_figure(series: Sequence[ConstantMaturity], title: str) -> Figure:
     formatter = ConciseDateFormatter(locator, tz=dt.UTC)  # type: ignore[no-untyped-call]
     panels[-1].xaxis.set_major_formatter(formatter)
     return figure
+
+
+def _holes(seconds: Sequence[float]) -> Any:
+    """Places of the points that follow a hole, across which no line may be drawn."""
+    steps = np.diff(seconds)
+    return np.flatnonzero(steps > _HOLE * np.median(steps)) + 1
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -20,7 +20,7 @@ FEW = 200
 
 @pytest.fixture(scope="module")
 def chains(real_data: Path) -> list[Snapshot]:
-    return [found for found in snapshots(real_data, every=FEW) if found.file in (MANY, DAILY)]
+    return [found for file in (MANY, DAILY) for found in snapshots(real_data, every=FEW, only=file)]
 
 
 def smiles(chains: list[Snapshot], source: str) -> Iterator[Smile]:
