@@ -326,7 +326,8 @@ def surface(
     context: typer.Context,
     date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
     at: Annotated[
-        str | None, typer.Option(help="Only this instant, UTC: 2026-11-20T12:00; shows its expiries.")
+        str | None,
+        typer.Option(help="Only this instant, UTC: 2026-11-20T12:00, or last; shows its expiries."),
     ] = None,
     currency: Annotated[
         list[str] | None, typer.Option(help="Only options on this: BTC, ETH, BTC_USDC, …; repeatable.")
@@ -344,14 +345,15 @@ def surface(
 
     Example: lake --root data surface --currency BTC --every 1h --png pictures
     """
-    from pipeline.surface.command import Selection, run
+    from pipeline.surface.command import LAST, Selection, run
 
     this: _Context = context.obj
     if at and date:
         raise InputError("give --at or --date, not both")
     selection = Selection(
         days=tuple(_day(text) for text in date) if date else None,
-        at=_moment(at) if at else None,
+        at=_moment(at) if at and at != LAST else None,
+        last=at == LAST,
         every=datetime.timedelta(seconds=seconds(every)),
         currencies=tuple(currency) if currency else None,
         maturities=tuple(seconds(text) / SECONDS_PER_UNIT["d"] for text in maturity or ()),
@@ -366,7 +368,7 @@ def _moment(text: str) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write it like 2026-11-20T12:00") from None
+        raise typer.BadParameter(f"{text!r} is no time; write it like 2026-11-20T12:00, or last") from None
     return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 

@@ -3,11 +3,12 @@
     python -m bench.surface [--long]
 
 The chains are those of `bench.real_chains`; the short form takes every 40th snapshot of each file, --long all. Each is
-fitted to mark volatilities, and where bid and ask are there, also as the job does it (source auto). `error` is with
-the weights of the fit (vega, or the spread), `equal` counts every strike alike, `max` is the largest of a smile; all are medians
-over smiles, p95 the 95th percentile of `error`, in volatility points. `bfly` and `cal.` count smiles with arbitrage,
-`none` expiries without a smile, `ms` is CPU time per expiry. Times are of `fit_surface`: filter, SVI, eSSVI, checks, desk quotes. Last, the job
-itself: a day of quotes (`bench.sample_day`) in a compacted table, read as of every hour, fitted and appended.
+fitted to mark volatilities, and where bid and ask are there, also as the job does it (source auto). All errors are
+volatility points: `error` is with the weights of the fit (vega, or the spread), `equal` counts every strike alike,
+`max` is the largest of a smile; medians over smiles, and p95 the 95th percentile of `error`. `bfly` and `cal.` count
+smiles with arbitrage, `none` expiries without a smile. `ms` is the CPU time of `fit_surface` per expiry: filter, SVI,
+eSSVI, checks, desk quotes. Last, the job itself: a day of quotes (`bench.sample_day`) in a compacted table, read as of
+every hour, fitted and appended.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,11 @@ from lake.root import Root
 from pipeline.surface.history import constant_maturity, smile_rows
 from pipeline.surface.job import compute, recorded_spans
 from pipeline.surface.settings import SurfaceSettings
+from pipeline.surface.source import from_us
 
+LAST: Final = "last"
+STILL_RECORDED_US: Final = 3_600_000_000
+"""Options whose newest quote is within this of the newest of all are still being recorded."""
 FIRST: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 ONE_DAY: Final = dt.timedelta(days=1)
 
@@ -23,10 +28,14 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which instants of which options, and the constant maturities, in days, that are wanted of them."""
+    """Which instants of which options, and the constant maturities, in days, that are wanted of them.
+
+    `last` stands for the newest instant `at` which there are quotes of all that is still being recorded.
+    """
 
     days: tuple[dt.date, ...] | None
     at: dt.datetime | None
+    last: bool
     every: dt.timedelta
     currencies: tuple[str, ...] | None
     maturities: tuple[float, ...]
@@ -56,6 +65,8 @@ def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path |
 
     Raises: as `pipeline.surface.job.compute` and `pipeline.surface.album.draw`.
     """
+    if selection.last:
+        selection = dataclasses.replace(selection, at=_last(root, selection.currencies), last=False)
     with _progress() as on_progress:
         report = compute(
             root,
@@ -86,6 +97,11 @@ def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path |
         ]
         return Outcome(f"surface at {selection.at:%Y-%m-%d %H:%M:%S} UTC", rows, pictures)
     return Outcome("surfaces computed", report.as_rows(), pictures)
+
+
+def _last(root: Root, currencies: Sequence[str] | None) -> dt.datetime:
+    ends = [spans.end for spans in recorded_spans(root, currencies).values()]
+    return from_us(min(end for end in ends if end > max(ends) - STILL_RECORDED_US))
 
 
 @contextmanager

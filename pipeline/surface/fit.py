@@ -184,6 +184,6 @@ def _errors(seen: Observations, smile: Svi) -> Errors:
 
 def _failure(seen: Observations) -> str:
     if len(seen.k):
-        return f"only {len(seen.k)} strike{'s' if len(seen.k) > 1 else ''} with a usable volatility"
+        return "too few strikes"
     reasons = sorted(seen.excluded.items(), key=lambda item: -item[1])
     return reasons[0][0] if reasons else "no quotes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -42,6 +43,15 @@ def test_one_instant_shows_its_expiries(root: Root) -> None:
     assert [row["expiry"] for row in found] == ["BTC-6MAR26", "BTC-27MAR26", "BTC-26JUN26"]
     assert found == json.loads(lake(root, "--at", "2026-03-02T12:30+01:00", "--json"))
     assert "BTC-27MAR26" in lake(root, "--at", "2026-03-02T11:30")
+
+
+def test_the_last_instant_is_that_which_all_that_is_still_recorded_reaches(root: Root) -> None:
+    kit.put_quotes(root, kit.ticks(kit.NOON - dt.timedelta(seconds=5)), version=1, family="eth_option")
+    kit.put_quotes(root, kit.ticks(kit.NOON - dt.timedelta(days=2)), version=1, family="sol_usdc_option")
+    found = json.loads(lake(root, "--at", "last", "--json"))
+    assert [row["family"] for row in found] == ["btc_option"] * 3 + ["eth_option"] * 3
+    (first,) = json.loads(lake(root, "--at", "last", "--maturity", "30d", "--currency", "BTC", "--json"))
+    assert first["ts"].startswith("2026-03-02T12:00:00")
 
 
 def test_constant_maturities_are_shown_over_time(root: Root) -> None:

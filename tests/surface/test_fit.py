@@ -123,7 +123,7 @@ def test_expiries_without_enough_quotes_have_no_smile_and_say_why() -> None:
     chain = with_values(chain, second & (chain.strike != 80_000), age_s=1e5)
     empty, single, whole = fit_surface(chain)
     assert empty.failure == "no volatility"
-    assert single.failure == "only 1 strike with a usable volatility"
+    assert single.failure == "too few strikes"
     assert whole.failure is None
     for smile in (empty, single):
         derived = (

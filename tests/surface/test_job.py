@@ -172,7 +172,7 @@ def test_an_expiry_with_one_quote_has_a_row_that_says_so(tmp_path: Path) -> None
     (done,) = compute(root, at=kit.NOON).computed
     assert (done.smiles, done.failures) == (3, 2)
     failures = {row["instrument"]: row["failure"] for row in rows(root)}
-    assert failures["BTC-24APR26"] == "only 1 strike with a usable volatility"
+    assert failures["BTC-24APR26"] == "too few strikes"
     assert failures["BTC-29MAY26"] == "no volatility"
 
 
