@@ -143,3 +143,21 @@ def test_expiries_without_enough_quotes_have_no_smile_and_say_why() -> None:
 def test_no_quotes_at_all_make_no_surface() -> None:
     chain = kit.chain()
     assert fit_surface(chain.take(chain.strike < 0.0)) == []
+
+
+def test_smiles_that_cross_only_where_one_was_not_quoted_are_not_flagged() -> None:
+    near, far = list(kit.SMILES)[:2]
+    crossing = {near: Svi(0.0005, 0.05, 0.0, 0.0, 0.03), far: Svi(0.006, 0.02, 0.0, 0.0, 0.1)}
+    assert crossing[near].total_variance(0.2) > crossing[far].total_variance(0.2)
+    narrow = kit.chain({near: crossing[near]}, strikes=kit.STRIKES[8:13])
+    _, second = fit_surface(join(narrow, kit.chain({far: crossing[far]})))
+    assert second.calendar is None
+    _, second = fit_surface(kit.chain(crossing))
+    assert second.calendar is not None
+
+
+def join(one: Chain, other: Chain) -> Chain:
+    """The quotes of both."""
+    names = [field.name for field in dataclasses.fields(Chain) if field.name not in ("ts", "expiry_names")]
+    both = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
+    return dataclasses.replace(one, **both)
