@@ -5,10 +5,10 @@
 The chains are those of `bench.real_chains`; the short form takes every 40th snapshot of each file, --long all. Each is
 fitted to mark volatilities, and where bid and ask are there, also as the job does it (source auto). All errors are
 volatility points: `error` is with the weights of the fit (vega, or the spread), `equal` counts every strike alike,
-`max` is the largest of a smile; medians over smiles, and p95 the 95th percentile of `error`. `bfly` and `cal.` count
-smiles with arbitrage, `none` expiries without a smile. `ms` is the CPU time of `fit_surface` per expiry: filter, SVI,
-eSSVI, checks, desk quotes. Last, the job itself: a day of quotes (`bench.sample_day`) in a compacted table, read as of
-every hour, fitted and appended.
+`10Δ` too, but only those from 10 to 90 delta, `max` is the largest of a smile; medians over smiles, and p95 the 95th
+percentile of `error`. `bfly` and `cal.` count smiles with arbitrage, `none` expiries without a smile. `ms` is the CPU
+time of `fit_surface` per expiry: filter, SVI, eSSVI, checks, desk quotes. Last, the job itself: a day of quotes
+(`bench.sample_day`) in a compacted table, read as of every hour, fitted and appended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bench.real_chains import REAL_DATA, Snapshot, snapshots
 from lake.display import as_table
 from lake.root import open_root
 from pipeline.compact import compact
-from pipeline.surface.fit import Smile, fit_surface
+from pipeline.surface.fit import Smile, errors_of, fit_surface
 from pipeline.surface.job import compute
 from pipeline.surface.settings import SurfaceSettings
 
@@ -41,6 +41,7 @@ TICKS, LONG_TICKS = 15_000, 60_000  # a day's, per option
 FILES: Final = 24
 MUST_ERROR: Final = 0.15
 RECENT: Final = 2026
+TEN_DELTA: Final = 1.2815515655446004  # N⁻¹(0.9)
 WIDTH: Final = 160
 
 
@@ -53,7 +54,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     excluded: Counter[str] = field(default_factory=Counter)
-    errors: list[tuple[float, float, float]] = field(default_factory=list)
+    errors: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def add(self, smiles: list[Smile], cpu_s: float) -> None:
         """Count the smiles of one snapshot."""
@@ -70,11 +71,13 @@ class Tally:
             self.counts[str(smile.method)] += 1
             self.counts["butterfly"] += bool(smile.butterfly)
             self.counts["calendar"] += smile.calendar is not None
-            self.errors.append((smile.errors.weighted, smile.errors.equal, smile.errors.largest))
+            self.errors.append(
+                (smile.errors.weighted, smile.errors.equal, smile.errors.largest, _core_error(smile))
+            )
 
     def as_row(self) -> dict[str, Any]:
         """For display."""
-        weighted, equal, largest = (np.array(column) for column in zip(*self.errors, strict=True))
+        weighted, equal, largest, core = (np.array(column) for column in zip(*self.errors, strict=True))
         return {
             "chains": self.snapshots,
             "quotes": self.counts["quotes"],
@@ -87,10 +90,20 @@ class Tally:
             "cal.": self.counts["calendar"],
             "error": round(float(np.median(weighted)), 3),
             "p95": round(float(np.percentile(weighted, 95)), 3),
+            "10Δ": round(float(np.nanmedian(core)), 3),
             "equal": round(float(np.median(equal)), 3),
             "max": round(float(np.median(largest)), 2),
             "ms": round(1e3 * self.cpu_s / self.counts["expiries"], 2),
         }
+
+
+def _core_error(smile: Smile) -> float:
+    """Root mean square error, strikes alike, of those whose delta lies between 0.1 and 0.9; NaN without such."""
+    seen, svi = smile.observed, smile.svi
+    assert svi is not None
+    deviation = np.sqrt(seen.variance)
+    core = np.abs(-seen.k / deviation + deviation / 2.0) < TEN_DELTA
+    return float(np.sqrt(np.mean(errors_of(seen, svi)[core] ** 2))) if core.any() else np.nan
 
 
 def measure(every: int) -> dict[tuple[str, int, str, str], Tally]:
@@ -156,7 +169,8 @@ def _figures(tallies: dict[tuple[str, int, str, str], Tally]) -> list[Figure]:
             "points",
             MUST_ERROR,
         ),
-        Figure("  the same, every strike alike", float(np.median(errors[:, 1])), "points"),
+        Figure("  strikes from 10 to 90 delta, all alike", float(np.nanmedian(errors[:, 3])), "points"),
+        Figure("  all strikes alike", float(np.median(errors[:, 1])), "points"),
         Figure("expiries fitted", 100.0 * smiles / expiries, "%"),
         Figure(
             "butterfly arbitrage", 100.0 * sum(t.counts["butterfly"] for t in every) / smiles, "% of smiles"
