@@ -173,6 +173,10 @@ def simulate(
     script: Annotated[
         Path | None, typer.Option(help="Faults and their times, TOML or JSON lines: see docs/simulator.md.")
     ] = None,
+    limits: Annotated[
+        bool,
+        typer.Option("--limits/--no-limits", help="Refuse REST callers beyond the venue's request limits."),
+    ] = False,
 ) -> None:
     """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
 
@@ -181,6 +185,7 @@ def simulate(
     import asyncio
 
     from collectors.simulator import SimulatorSettings, run
+    from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
 
     if context.args and not replay:
         raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
@@ -195,8 +200,12 @@ def simulate(
         replay_speed=speed,
         account=account,
         script=script,
+        rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
+        history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
-    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
+    asyncio.run(
+        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
+    )
 
 
 @app.command()
