@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,5 +160,7 @@ def test_smiles_that_cross_only_where_one_was_not_quoted_are_not_flagged() -> No
 def join(one: Chain, other: Chain) -> Chain:
     """The quotes of both."""
     names = [field.name for field in dataclasses.fields(Chain) if field.name not in ("ts", "expiry_names")]
-    both = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
+    both: dict[str, Any] = {
+        name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names
+    }
     return dataclasses.replace(one, **both)
