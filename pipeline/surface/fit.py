@@ -166,7 +166,7 @@ def _described(
                 errors=_errors(seen, smile),
                 least_g=least_g(smile, lowest, highest),
                 calendar=calendar,
-                quoted=wing(smile.variance_at, seen.years),
+                quoted=wing(smile.variance_at, seen.years, lowest, highest),
             )
         )
         before = smile, lowest, highest

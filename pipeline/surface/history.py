@@ -15,7 +15,7 @@ from pipeline.surface.source import from_us
 from pipeline.surface.svi import Svi
 
 _SMILES: Final = """
-    SELECT epoch_us(ts) AS ts, epoch_us(expiration_ts) AS expiry, forward, a, b, rho, m, sigma
+    SELECT epoch_us(ts) AS ts, epoch_us(expiration_ts) AS expiry, forward, k_low, k_high, a, b, rho, m, sigma
     FROM surface
     WHERE family = $family AND ts >= $first AND ts <= $last AND method IS NOT NULL
     ORDER BY ts, expiry
@@ -92,4 +92,6 @@ def last_instant(root: Root, family: str, first: dt.datetime, last: dt.datetime)
 
 
 def _expiry(row: dict[str, Any]) -> Expiry:
-    return Expiry(row["expiry"], row["forward"], Svi(*(row[name] for name in Svi._fields)))
+    return Expiry(
+        row["expiry"], row["forward"], row["k_low"], row["k_high"], Svi(*(row[name] for name in Svi._fields))
+    )

@@ -30,6 +30,8 @@ _DAY_US: Final = 86_400_000_000
 _COLUMNS: Final = 4
 _POINTS: Final = 240
 _PERCENT: Final = 100.0
+_NARROW: Final = 2.5
+"""Ranges of strikes below this ratio have ticks at equal steps, others at equal ratios."""
 _HOLE: Final = 6.0
 """A pause of more than this many usual steps between two points is a hole."""
 _CUT: Final = (1.0, 97.0)
@@ -46,7 +48,13 @@ _MANTISSAS: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 def surface_of(ts: int, smiles: Sequence[Smile]) -> Surface:
     """The surface of freshly fitted smiles at `ts`, µs since the epoch."""
     fitted = [(smile.observed, smile.svi) for smile in smiles if smile.svi]
-    return Surface(ts, [Expiry(seen.expiry, seen.forward, svi) for seen, svi in fitted])
+    return Surface(
+        ts,
+        [
+            Expiry(seen.expiry, seen.forward, float(seen.k.min()), float(seen.k.max()), svi)
+            for seen, svi in fitted
+        ],
+    )
 
 
 def smiles_figure(smiles: Sequence[Smile], title: str) -> Figure:
@@ -134,13 +142,11 @@ def _draw_map(figure: Any, axes: Any, surface: Surface, fitted: list[Smile]) -> 
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     days = np.array([(smile.observed.expiry - surface.ts) / _DAY_US for smile in fitted])
-    bounds = np.array([(smile.observed.k.min(), smile.observed.k.max()) for smile in fitted])
-    forwards = np.array([smile.observed.forward for smile in fitted])
-    edges = forwards[:, None] * np.exp(bounds)
-    strikes = np.geomspace(edges.min(), edges.max(), 2 * _POINTS)
+    outermost = [one.forward * math.exp(k) for one in surface.expiries for k in (one.k_low, one.k_high)]
+    strikes = np.geomspace(min(outermost), max(outermost), 2 * _POINTS)
     rows = np.geomspace(days[0], days[-1], _POINTS)
     rows[[0, -1]] = days[[0, -1]]
-    values = np.array([_row(surface, day, strikes, days, bounds) for day in rows])
+    values = np.array([_row(surface, day, strikes) for day in rows])
     low, high = np.nanpercentile(values, _CUT)
     x, y = np.meshgrid(strikes / 1000.0, rows)
     mesh = axes.pcolormesh(x, y, values, cmap=_MAP, vmin=low, vmax=high, shading="gouraud", rasterized=True)
@@ -165,13 +171,11 @@ def _draw_map(figure: Any, axes: Any, surface: Surface, fitted: list[Smile]) -> 
     _name_expiries(axes, [smile.observed.expiry for smile in fitted], days)
 
 
-def _row(surface: Surface, day: float, strikes: Floats, days: Floats, bounds: Floats) -> Floats:
+def _row(surface: Surface, day: float, strikes: Floats) -> Floats:
     """Volatility at one time to expiry, NaN beyond the strikes fitted."""
     expiry = surface.ts + round(day * _DAY_US)
     expiry = min(max(expiry, surface.expiries[0].ts), surface.expiries[-1].ts)
-    k = np.log(strikes / surface.forward(expiry))
-    low, high = (np.interp(day, days, side) for side in bounds.T)
-    return np.where((k >= low) & (k <= high), surface.volatility(strikes, expiry), np.nan)
+    return surface.volatility(strikes, expiry)
 
 
 def _name_expiries(axes: Any, expiries: Sequence[int], days: Floats) -> None:
@@ -193,7 +197,7 @@ def _name_expiries(axes: Any, expiries: Sequence[int], days: Floats) -> None:
 
 
 def _draw_deltas(axes: Any, surface: Surface) -> None:
-    """The forward, and where the options of `DELTAS` are."""
+    """The forward, and where the options of `DELTAS` are as far as strikes were fitted."""
     style = {"color": "white", "linewidth": 1.0}
     days = np.array([(expiry.ts - surface.ts) / _DAY_US for expiry in surface.expiries])
     forwards = np.array([expiry.forward for expiry in surface.expiries])
@@ -204,10 +208,9 @@ def _draw_deltas(axes: Any, surface: Surface) -> None:
         axes.plot(strikes / 1000.0, days, linestyle=(0, (2, 2)), **style)
         lines.append((f"{abs(delta) * _PERCENT:.0f}Δ{'P' if delta < 0.0 else 'C'}", strikes))
     for label, strikes in lines:
-        axes.annotate(
-            label, (strikes[-1] / 1000.0, days[-1]), (0, 4), textcoords="offset points", fontsize=8, ha="center",
-            annotation_clip=False,
-        )  # fmt: skip
+        if np.isfinite(strikes[-1]):
+            place = strikes[-1] / 1000.0, days[-1]
+            axes.annotate(label, place, (0, 4), textcoords="offset points", fontsize=8, ha="center")
 
 
 def series_figure(series: Sequence[ConstantMaturity], title: str) -> Figure:
@@ -286,10 +289,15 @@ def _round_step(step: float) -> float:
 
 def _strike_ticks(strikes: Floats) -> list[float]:
     """Round strikes over the whole range, none nearer than a twentieth of it (in ratio) to the one before."""
+    from matplotlib.ticker import MaxNLocator
+
     low, high = float(strikes[0]), float(strikes[-1])
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    candidates = [mantissa * 10.0**power for power in powers for mantissa in _MANTISSAS]
+    if high < _NARROW * low:
+        candidates = [float(tick) for tick in MaxNLocator(10).tick_values(low, high)]
     found: list[float] = []
-    for tick in (mantissa * 10.0**power for power in powers for mantissa in _MANTISSAS):
+    for tick in candidates:
         if low <= tick <= high and (not found or math.log(tick / found[-1]) > 0.05 * math.log(high / low)):
             found.append(tick)
     return found

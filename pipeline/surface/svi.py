@@ -10,7 +10,8 @@ z = √(y² + 1) it is linear in three of them:
 so the best a, p, q of any (m, σ) are a small least-squares problem with a closed answer, and only the plane of
 (m, σ) is searched (the quasi-explicit calibration of De Marco and Martini, Zeliade 2009). What makes a smile
 possible is a box in these coordinates: p and q not negative (|ρ| ≤ 1, b ≥ 0), neither above σ (no wing steeper
-than 2: Lee's moment formula), and a ≥ −2√(pq) (no negative variance).
+than 2: Lee's moment formula), and a ≥ −2√(pq) (no negative variance). The vertex m is sought among the quoted strikes
+and σ not below a small part of their width, because of what lies outside or between them the quotes say nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ MIN_POINTS: Final = 5
 """Distinct strikes below which five parameters are not determined."""
 _GRID_M: Final = 15
 _GRID_SIGMA: Final = 12
-_SIGMA_RANGE: Final = (0.01, 4.0)  # of the width of the quoted strikes
-_M_MARGIN: Final = 1.0  # of that width, beyond the outermost strikes; the grid goes
-_GRID_MARGIN: Final = 0.3  # that far, the search downhill to the end
+_SIGMA_RANGE: Final = (
+    0.04,
+    4.0,
+)  # of the width of the quoted strikes: noise must not make a kink between two of them
 _STEPS: Final = 100
 _MOST_DAMPING: Final = 1e8
 _ENOUGH: Final = 1e-6
@@ -95,7 +97,7 @@ def fit_svi(k: Floats, w: Floats, weight: Floats, *, start: Svi | None = None) -
         k,
         w,
         weight / weight.sum(),
-        (lowest - _M_MARGIN * width, highest + _M_MARGIN * width),
+        (lowest, highest),
         (_SIGMA_RANGE[0] * width, _SIGMA_RANGE[1] * width),
     )
     m, sigma = _grid(problem, start)
@@ -106,9 +108,7 @@ def fit_svi(k: Floats, w: Floats, weight: Floats, *, start: Svi | None = None) -
 
 def _grid(problem: _Problem, start: Svi | None) -> tuple[Floats, Floats]:
     """Candidates for (m, σ), flat."""
-    lowest, highest = float(problem.k.min()), float(problem.k.max())
-    beyond = _GRID_MARGIN * (highest - lowest)
-    m = np.linspace(lowest - beyond, highest + beyond, _GRID_M)
+    m = np.linspace(*problem.m_bounds, _GRID_M)
     sigma = np.geomspace(*problem.sigma_bounds, _GRID_SIGMA)
     all_m, all_sigma = (axis.ravel() for axis in np.meshgrid(m, sigma, indexing="ij"))
     if start is not None:

@@ -17,12 +17,13 @@ from pipeline.surface.evaluate import Expiry, Surface, log_moneyness_of_delta
 from pipeline.surface.svi import Svi
 from tests.surface import kit
 
+WIDE = (-3.0, 3.0)
 EXPIRIES = [kit.us(expiry) for expiry in kit.SMILES]
 FORWARDS = (80_000.0, 80_500.0, 82_000.0)
 SURFACE = Surface(
     kit.us(kit.NOON),
     [
-        Expiry(ts, forward, smile)
+        Expiry(ts, forward, *WIDE, smile)
         for ts, forward, smile in zip(EXPIRIES, FORWARDS, kit.SMILES.values(), strict=True)
     ],
 )
@@ -103,8 +104,8 @@ def test_a_delta_that_no_option_has_is_refused(delta: float) -> None:
 
 def test_a_smile_without_positive_variance_gives_no_delta() -> None:
     bad = Svi(-0.05, 0.1, 0.0, 0.0, 0.1)
-    assert math.isnan(log_moneyness_of_delta(bad.variance_at, 0.5))
-    one = Surface(0, [Expiry(1, 100.0, bad)])
+    assert math.isnan(log_moneyness_of_delta(bad.variance_at, 0.5, *WIDE))
+    one = Surface(0, [Expiry(1, 100.0, *WIDE, bad)])
     assert np.isnan(one.volatility(100.0, 1))
     assert all(map(math.isnan, one.wing(1)))
 
@@ -121,9 +122,9 @@ def test_desk_quotes_are_the_volatilities_at_those_deltas() -> None:
 
 def test_a_symmetric_smile_has_a_risk_reversal_near_nothing_and_a_flat_one_none() -> None:
     half_a_year = round(365 * 86400e6) // 2
-    flat = Surface(0, [Expiry(half_a_year, 100.0, Svi(0.125, 0.0, 0.0, 0.0, 0.1))])
+    flat = Surface(0, [Expiry(half_a_year, 100.0, *WIDE, Svi(0.125, 0.0, 0.0, 0.0, 0.1))])
     assert flat.wing(half_a_year) == pytest.approx((50.0, 0.0, 0.0), abs=1e-9)
-    symmetric = Surface(0, [Expiry(half_a_year, 100.0, Essvi(0.0025, 0.0, 0.03).as_svi())])
+    symmetric = Surface(0, [Expiry(half_a_year, 100.0, *WIDE, Essvi(0.0025, 0.0, 0.03).as_svi())])
     assert abs(symmetric.wing(half_a_year).rr25) < 0.2 * symmetric.wing(half_a_year).bf25
 
 
@@ -139,3 +140,43 @@ def test_expiries_may_come_in_any_order_but_each_once() -> None:
     assert turned.volatility(81_000.0, moment) == SURFACE.volatility(81_000.0, moment)
     with pytest.raises(InputError, match="one smile per expiry"):
         Surface(SURFACE.ts, [SURFACE.expiries[0], SURFACE.expiries[0]])
+
+
+NARROW = Surface(SURFACE.ts, [expiry._replace(k_low=-0.02, k_high=0.03) for expiry in SURFACE.expiries])
+
+
+def test_beyond_the_strikes_that_were_fitted_there_is_nothing() -> None:
+    for expiry in (EXPIRIES[0], (EXPIRIES[1] + EXPIRIES[2]) // 2):
+        forward = NARROW.forward(expiry)
+        inside, outside = forward * math.exp(0.029), forward * math.exp(0.031)
+        assert NARROW.volatility(inside, expiry) == SURFACE.volatility(inside, expiry)
+        assert np.isnan(NARROW.volatility(outside, expiry))
+        assert math.isnan(NARROW.delta(outside, expiry, is_call=True))
+        assert math.isnan(NARROW.strike_of_delta(0.01, expiry))
+        assert math.isfinite(NARROW.wing(expiry).atm)
+    assert math.isnan(NARROW.wing(EXPIRIES[2]).rr25)
+    assert math.isnan(NARROW.wing(EXPIRIES[2]).bf25)
+
+
+def test_between_expiries_the_strikes_fitted_widen_evenly() -> None:
+    near, far = SURFACE.expiries[1:]
+    surface = Surface(SURFACE.ts, [near._replace(k_high=0.1), far._replace(k_high=0.3)])
+    middle = (near.ts + far.ts) // 2
+    forward = surface.forward(middle)
+    assert np.isfinite(surface.volatility(forward * math.exp(0.199), middle))
+    assert np.isnan(surface.volatility(forward * math.exp(0.201), middle))
+
+
+def test_who_wants_to_may_extrapolate() -> None:
+    beyond = Surface(NARROW.ts, NARROW.expiries, extrapolate=True)
+    assert beyond.wing(EXPIRIES[2]) == pytest.approx(SURFACE.wing(EXPIRIES[2]), abs=1e-9)
+    assert beyond.volatility(150_000.0, EXPIRIES[2]) == SURFACE.volatility(150_000.0, EXPIRIES[2])
+
+
+def test_a_steep_wing_beyond_the_strikes_makes_no_wild_desk_quote() -> None:
+    steep = Svi(-0.0022719723, 0.6717538659, 0.9853672193, 0.1273025797, 0.0218269223)  # fitted to |k| < 0.09
+    ts = round(1.64 * 86400e6)
+    wing = Surface(0, [Expiry(ts, 80_000.0, -0.0888, 0.0634, steep)]).wing(ts)
+    assert wing.atm == pytest.approx(22.5, abs=0.1)
+    assert abs(wing.rr25) < 5.0
+    assert abs(wing.bf25) < 5.0

@@ -61,3 +61,13 @@ def test_mids_and_marks_tell_of_the_same_market(chains: list[Snapshot]) -> None:
         if mid.quoted and mark.quoted
     ]
     assert np.median(apart) < 0.3
+
+
+def test_desk_quotes_are_those_of_a_market(chains: list[Snapshot]) -> None:
+    for source in ("mark", "mid"):
+        found = [smile.quoted for smile in smiles(chains, source) if smile.quoted]
+        quoted = [one for one in found if np.isfinite(one.rr25)]
+        assert len(quoted) > 0.9 * len(found)
+        assert all(
+            5.0 < one.atm < 250.0 and abs(one.rr25) < 40.0 and -2.0 < one.bf25 < 20.0 for one in quoted
+        )
