@@ -21,7 +21,7 @@ from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
 from collectors.simulator.session import Hub, Session
 from collectors.simulator.settings import SimulatorSettings
-from collectors.simulator.slow import first_frame
+from collectors.simulator.slow import PUBLIC_METHODS, first_frame
 from lake.errors import InputError
 
 _SLEEP_WORTH_S: Final = 0.001
@@ -180,14 +180,14 @@ class GeneratedFeed:
 
 def _market_channels(market: Market) -> frozenset[str]:
     """Every channel a generated market knows."""
-    found = {"platform_state"}
+    found = {"platform_state", PUBLIC_METHODS}
     currencies = {"any"}
     for item in market.instruments.values():
         currencies.add(item.spec.currency)
         found |= {item.channel_ticker, item.channel_book, item.channel_trades, item.channel_quote}
         found |= {channel for channel, _ in item.channel_grouped}
         if item.spec.kind == "future":
-            found.add(item.channel_perpetual)
+            found |= {item.channel_perpetual, item.channel_perpetual_slow}
     for kind in ("option", "future", "spot", "any", "future_combo", "option_combo"):
         for currency in currencies:
             found |= {f"trades.{kind}.{currency}.100ms", f"instrument.state.{kind}.{currency}"}

@@ -203,7 +203,7 @@ class Market:
             fresh = self._event(item)
         if due:
             item.remark(now)
-            if item.channel_perpetual in listened:
+            if item.spec.perpetual and item.channel_perpetual in listened:
                 outlet.publish(item.channel_perpetual, item.perpetual_data(now), now, None)
         if fresh:
             self.frames += 1
