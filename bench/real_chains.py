@@ -33,7 +33,6 @@ REAL_DATA: Final = Path(
 )
 MANY: Final = "znmahbub_deribit_btc_eth_chain_2025-12_2026-08.parquet"
 DAILY: Final = "pitspa_deribit_btc_daily_chain_2026-03_2026-08.parquet"
-SWEEPS: Final = "zkvn_deribit_btc_order_books_"
 _EXPIRY_HOUR: Final = 8
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.surface.evaluate import Expiry, Surface
 from pipeline.surface.fit import Smile
 from pipeline.surface.history import ConstantMaturity
-from pipeline.surface.source import from_us
+from pipeline.surface.source import DAY_US, from_us
 from pipeline.surface.svi import Floats
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 MAX_PANELS: Final = 12
 DPI: Final = 100
 DELTAS: Final = (-0.1, -0.25, 0.25, 0.1)
-_DAY_US: Final = 86_400_000_000
 _COLUMNS: Final = 4
 _POINTS: Final = 240
 _PERCENT: Final = 100.0
@@ -39,6 +38,7 @@ _CUT: Final = (1.0, 97.0)
 _FIT: Final = "#1f5fa8"
 _SPREAD: Final = "#b4bcc6"
 _DOT: Final = "#20242a"
+_TEXT: Final = "#444a52"
 _ALERT: Final = "#c0392b"
 _FAINT: Final = "#e7eaee"
 _MAP: Final = "viridis"
@@ -104,7 +104,7 @@ def _draw_smile(axes: Any, smile: Smile) -> None:
         fontsize=7,
         va="top",
         ha="center",
-        color="#444a52",
+        color=_ALERT if smile.butterfly or smile.calendar else _TEXT,
     )
     _plain(axes)
 
@@ -141,7 +141,7 @@ def heatmap_figure(surface: Surface, smiles: Sequence[Smile], title: str) -> Fig
 def _draw_map(figure: Any, axes: Any, surface: Surface, fitted: list[Smile]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-    days = np.array([(smile.observed.expiry - surface.ts) / _DAY_US for smile in fitted])
+    days = np.array([(smile.observed.expiry - surface.ts) / DAY_US for smile in fitted])
     outermost = [one.forward * math.exp(k) for one in surface.expiries for k in (one.k_low, one.k_high)]
     strikes = np.geomspace(min(outermost), max(outermost), 2 * _POINTS)
     rows = np.geomspace(days[0], days[-1], _POINTS)
@@ -173,7 +173,7 @@ def _draw_map(figure: Any, axes: Any, surface: Surface, fitted: list[Smile]) -> 
 
 def _row(surface: Surface, day: float, strikes: Floats) -> Floats:
     """Volatility at one time to expiry, NaN beyond the strikes fitted."""
-    expiry = surface.ts + round(day * _DAY_US)
+    expiry = surface.ts + round(day * DAY_US)
     expiry = min(max(expiry, surface.expiries[0].ts), surface.expiries[-1].ts)
     return surface.volatility(strikes, expiry)
 
@@ -199,7 +199,7 @@ def _name_expiries(axes: Any, expiries: Sequence[int], days: Floats) -> None:
 def _draw_deltas(axes: Any, surface: Surface) -> None:
     """The forward, and where the options of `DELTAS` are as far as strikes were fitted."""
     style = {"color": "white", "linewidth": 1.0}
-    days = np.array([(expiry.ts - surface.ts) / _DAY_US for expiry in surface.expiries])
+    days = np.array([(expiry.ts - surface.ts) / DAY_US for expiry in surface.expiries])
     forwards = np.array([expiry.forward for expiry in surface.expiries])
     axes.plot(forwards / 1000.0, days, linestyle="-", **style)
     lines = [("F", forwards)]
