@@ -101,7 +101,8 @@ def _volatility(distance: Floats, share: Floats, leverage: Floats, years: Floats
     target = np.log(share) - 0.5 * distance
     spread, ratio = _solve(distance, target)
     volatility = spread / np.sqrt(years)
-    blur = _DIGIT * leverage * ratio
+    # the logarithm of the value is a difference of numbers up to spread^2 / 8: their digits count like the price's
+    blur = _DIGIT * (leverage + 0.125 * spread * spread) * ratio
     determined = (blur <= RELATIVE_ERROR_MAX) & (volatility >= TINY) & (volatility < np.inf)
     return np.where(determined, volatility, np.nan)
 

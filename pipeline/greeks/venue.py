@@ -56,19 +56,29 @@ def greeks(
     is_call: ArrayLike,
     *,
     rate: ArrayLike = 0.0,
+    mark_price_usd: ArrayLike = np.nan,
 ) -> Greeks:
     """Greeks and value of European options on a forward; NaN where an argument is not a positive normal number.
 
     Arguments broadcast as numpy's do. `forward` and `strike` in the quote currency, `years` of 365 days, `volatility` a
-    fraction, `is_call` booleans, `rate` the continuous discount rate (0 as the venue has it).
+    fraction, `is_call` booleans, `rate` the continuous discount rate (0 as the venue has it). `mark_price_usd`: the
+    price by which the venue caps theta, where it is known to more digits than the volatility gives; NaN (unknown)
+    caps by the value computed here.
+
+    Raises TypeError for arguments that are not numbers, ValueError for shapes that do not broadcast.
     """
-    return Greeks(
-        *over_chunks(_greeks, 6, numbers=(forward, strike, years, volatility, rate), flags=(is_call,))
-    )
+    numbers = (forward, strike, years, volatility, rate, mark_price_usd)
+    return Greeks(*over_chunks(_greeks, len(Greeks._fields), numbers=numbers, flags=(is_call,)))
 
 
 def _greeks(
-    forward: Floats, strike: Floats, years: Floats, volatility: Floats, rate: Floats, is_call: Booleans
+    forward: Floats,
+    strike: Floats,
+    years: Floats,
+    volatility: Floats,
+    rate: Floats,
+    mark_price_usd: Floats,
+    is_call: Booleans,
 ) -> tuple[Floats, ...]:
     """`greeks` of one chunk."""
     high, low = np.maximum(forward, strike), np.minimum(forward, strike)
@@ -86,13 +96,15 @@ def _greeks(
     sign = np.where(is_call, 1.0, -1.0)
     discount = np.exp(-rate * years)
     mass *= discount
-    value = discount * np.where(out, time_value, time_value + (high - low))
+    value = np.where(out, time_value, time_value + (high - low))
+    value = discount * np.minimum(value, np.where(is_call, forward, strike))
     decay = (0.5 * mass * volatility / root - rate * value) / DAYS_PER_YEAR
+    theta_cap = np.where(np.isnan(mark_price_usd), value, mark_price_usd)
     columns = (
         discount * sign * n1,
         mass / spread / forward / forward,
         mass * root / 100.0,
-        -np.minimum(decay * np.minimum(1.0, years * DAYS_PER_YEAR), value),
+        -np.minimum(decay * np.minimum(1.0, years * DAYS_PER_YEAR), theta_cap),
         discount * sign * strike * years * n2 / 100.0,
         value,
     )
@@ -144,7 +156,8 @@ def volatility_uncertainty(
 
     def kernel(tick: Floats, forward: Floats, vega: Floats, inverse: Booleans) -> tuple[Floats]:
         half = 0.5 * np.where(inverse, tick * forward, tick)
-        return (np.where((vega > 0) & (half >= 0), half / (100.0 * vega), np.nan),)
+        uncertainty = half / (100.0 * vega)
+        return (np.where((vega > 0) & (half >= 0) & (uncertainty < np.inf), uncertainty, np.nan),)
 
     (result,) = over_chunks(kernel, 1, numbers=(tick, forward, vega), flags=(inverse,))
     return result
