@@ -70,8 +70,10 @@ def sql_greeks(root: Root) -> Extension:
     """
     listings = _Lazily(root)
 
-    def option_greeks(instrument: Array, ts: Array, *numbers: Array) -> Array:
-        found = _computed(instrument, ts, listings, *map(to_floats, numbers))
+    def option_greeks(  # the engine counts the parameters
+        instrument: Array, ts: Array, forward: Array, price: Array, venue_iv: Array, bid: Array, ask: Array
+    ) -> Array:
+        found = _computed(instrument, ts, listings, *map(to_floats, (forward, price, venue_iv, bid, ask)))
         return pa.StructArray.from_arrays(list(found.values()), list(found))
 
     returns = ", ".join(f"{name} {kind}" for name, kind in FIELDS.items())

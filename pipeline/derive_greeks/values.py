@@ -17,6 +17,8 @@ Mask = npt.NDArray[np.bool_]
 
 YEAR_US: Final = 365 * 86_400 * 1_000_000
 PERCENT: Final = 100.0
+COARSE_STEPS: Final = 1e4
+COARSE_TOLERANCE: Final = 1e-6
 GREEKS: Final = ("delta", "gamma", "vega", "theta", "rho")
 
 
@@ -81,8 +83,20 @@ def values(rows: Prices, terms: TermsOf) -> Values:
     iv, undetermined = inverted(rows.price)
     known = np.zeros(len(iv), np.bool_) if rows.venue_iv is None else ~np.isnan(rows.venue_iv)
     chosen = iv if rows.venue_iv is None else np.where(known, rows.venue_iv, iv)
-    found = greeks(rows.forward, terms.strike, years, chosen / PERCENT, terms.is_call)
+    cap = np.nan if rows.venue_iv is None else _mark_usd(rows.price, rows.forward, terms.inverse)
+    found = greeks(rows.forward, terms.strike, years, chosen / PERCENT, terms.is_call, mark_price_usd=cap)
     return Values(
         bid_iv, ask_iv, iv, found.delta, found.gamma, found.vega, found.theta, found.rho,
         known, in_final_averaging(years), bid_undetermined, ask_undetermined, undetermined,
     )  # fmt: skip
+
+
+def _mark_usd(mark: Floats, forward: Floats, inverse: Mask) -> Floats:
+    """The venue's mark in quote currency, by which it caps theta; NaN where it was sent too coarsely to be that.
+
+    A mark in coin has eight decimals in records of 2021 and four in those of 2024: a step of several USD, more than the value
+    at the venue's volatility is off by.
+    """
+    steps = mark * COARSE_STEPS
+    coarse = np.abs(steps - np.rint(steps)) < COARSE_TOLERANCE
+    return np.where(inverse, np.where(coarse, np.nan, mark * forward), mark)
