@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -217,41 +217,59 @@ def _done(unit: Unit, of: str) -> bool:
 
 def _work(root: Root, settings: GreeksSettings, of: str, unit: Unit) -> Written:
     """Compute one unit and put it in place."""
-    source = SOURCE_TABLES[of]
     table = Table.open(root, SPEC)
+    counts = Counter[str]()
+    staged: list[StagedFile] = []
+    pieces = _derived(root, settings, SOURCE_TABLES[of], unit, counts)
+    for rows in _gathered(pieces, settings.rows_in_memory):
+        reach("greeks:before_stage")
+        staged.append(table.stage(unit.partition, rows, origin=f"{of}.{unit.fingerprint}"))
+        reach("greeks:after_stage")
+    table.supersede(unit.replaced, staged)
+    reach("greeks:after_commit")
+    return Written(
+        partition=unit.partition.folder,
+        source_rows=counts["source rows"],
+        rows=sum(file.rows for file in staged),
+        without_forward=counts["without forward"],
+        undetermined=counts["undetermined"],
+        bytes=sum(file.size for file in staged),
+    )
+
+
+def _derived(
+    root: Root, settings: GreeksSettings, source: Source, unit: Unit, counts: Counter[str]
+) -> Iterator[pa.Table]:
+    """The unit's rows of `greeks`, sorted, range of instruments by range."""
     forwards = Forwards(
         _paths(root, "quotes", unit.quotes),
         _paths(root, "quotes", unit.futures),
         unit.listing,
         int(settings.forward_max_age_s * SECOND_US),
     )
-    staged: list[StagedFile] = []
-    source_rows = without_forward = undetermined = 0
     interval_us = int(settings.quotes_every_s * SECOND_US)
-    paths = _paths(root, of, unit.source)
-    for some in ranges(paths, TABLES[of], source.columns, settings.rows_in_memory):
+    paths = _paths(root, source.name, unit.source)
+    for some in ranges(paths, TABLES[source.name], source.columns, settings.rows_in_memory):
         of_day = _on(some, unit.partition.date)
-        source_rows += len(of_day)
+        counts["source rows"] += len(of_day)
         rows = source.rows(of_day, interval_us)
-        if not len(rows):
-            continue
-        derived = stored(source, rows, derive(source, rows, unit.listing, forwards))
-        without_forward += derived["forward"].null_count
-        undetermined += pc.sum(derived["undetermined"]).as_py()
-        reach("greeks:before_stage")
-        origin = f"{of}.{unit.fingerprint}"
-        staged.append(table.stage(unit.partition, sort_rows(derived, SPEC), origin=origin))
-        reach("greeks:after_stage")
-    table.supersede(unit.replaced, staged)
-    reach("greeks:after_commit")
-    return Written(
-        partition=unit.partition.folder,
-        source_rows=source_rows,
-        rows=sum(file.rows for file in staged),
-        without_forward=without_forward,
-        undetermined=undetermined,
-        bytes=sum(file.size for file in staged),
-    )
+        if len(rows):
+            found = stored(source, rows, derive(source, rows, unit.listing, forwards))
+            counts["without forward"] += found["forward"].null_count
+            counts["undetermined"] += pc.sum(found["undetermined"]).as_py()
+            yield sort_rows(found, SPEC)
+
+
+def _gathered(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Small pieces together until they are `rows` long: a file each."""
+    gathered: list[pa.Table] = []
+    for piece in pieces:
+        if gathered and sum(map(len, gathered)) + len(piece) > rows:
+            yield pa.concat_tables(gathered)
+            gathered = []
+        gathered.append(piece)
+    if gathered:
+        yield pa.concat_tables(gathered)
 
 
 def _paths(root: Root, name: str, files: Sequence[str]) -> list[Path]:

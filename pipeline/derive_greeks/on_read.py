@@ -122,4 +122,4 @@ def _computed(
 
 
 def _nullable(numbers: Floats) -> Array:
-    return pa.array(numbers, from_pandas=True)
+    return pa.array(numbers, mask=np.isnan(numbers))

@@ -176,7 +176,7 @@ def _units(numbers: Floats, scale: int) -> tuple[Ints, Mask]:
 
 
 def _numbers(numbers: Floats) -> Array:
-    return pa.array(numbers, from_pandas=True)
+    return pa.array(numbers, mask=np.isnan(numbers))
 
 
 def _times(moments: Ints) -> Array:

@@ -16,8 +16,8 @@ class GreeksSettings:
     forward_max_age_s: float = 120.0
     """A forward that did not come with the quote itself may be this old; older ones leave the row null."""
 
-    rows_in_memory: int = 250_000
-    """A partition is worked on in ranges of instruments of about this many rows (about 800 bytes each)."""
+    rows_in_memory: int = 131_072
+    """A partition is worked on in ranges of instruments of about this many rows (about 1.5 kB each)."""
 
     workers: int = 1
     """Processes to work on partitions in; each needs the memory above."""
