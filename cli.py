@@ -67,6 +67,7 @@ def sections() -> dict[str, type]:
     from lake.logs import LogSettings
     from lake.spool import SpoolSettings
     from pipeline.compact import CompactSettings
+    from pipeline.derive_greeks.settings import GreeksSettings
     from pipeline.ingest import IngestSettings
 
     return {
@@ -74,6 +75,7 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "greeks": GreeksSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -313,6 +315,45 @@ def _day(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
+
+
+@app.command()
+def greeks(
+    context: typer.Context,
+    of: Annotated[str, typer.Option(help="Table with the prices: quotes, trades or candles.")] = "quotes",
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Store the last quote of each interval, say 1m or 1h; 0s stores all.")
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Store nothing; compare with the venue's own, exit 1 if off.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute volatilities and Greeks of closed days into the table `greeks`, or hold them against the venue's.
+
+    Example: lake --root data greeks --date 2026-11-20 --every 0s
+    """
+    from pipeline.derive_greeks import derive_greeks, validate_greeks
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    settings = this.settings("greeks", {"quotes_every_s": seconds(every) if every else None})
+    days = [_day(text) for text in date] if date else None
+    if validate:
+        if of != "quotes":
+            raise InputError("--validate compares quotes: only they carry the venue's own Greeks")
+        found = validate_greeks(this.root(), settings, days=days, progress=progress)
+        if as_json:
+            typer.echo(json.dumps({**found.as_sections(), "problems": found.problems}, default=str, indent=1))
+        else:
+            for title, rows in found.as_sections().items():
+                show(rows, title=title)
+        for problem in found.problems:
+            typer.echo(f"lake: {problem}", err=True)
+        raise typer.Exit(1 if found.problems else 0)
+    report = derive_greeks(this.root(), settings, of=of, days=days, progress=progress)
+    show(report.as_rows(), title=f"Greeks of {of}", as_json=as_json)
 
 
 @app.command()

@@ -3,9 +3,9 @@
     python -m bench.greeks_job [--long]
 
 A compacted day of option quotes (`bench.sample_day`) is derived by the product's own job, every quote of it: three
-inversions (bid, ask, mark), the five Greeks of the mark, residuals against the venue's, hashes, files with fsync and the
-commit. Then the same numbers are asked for by SQL: from the stored table, and computed on read. The better of two
-rounds counts. Memory is that of a process which does nothing else.
+inversions (bid, ask, mark), the five Greeks of the mark, residuals against the venue's, hashes, files with fsync and
+the commit. Then the same numbers are asked for by SQL: from the stored table, and computed on read. The better of
+two rounds counts. Memory is that of a process which does nothing else.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def sum_over(root: Root, statement: str) -> Callable[[], object]:
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--long", action="store_true", help=f"{TICKS_LONG} quotes an option instead of {TICKS}")
+    parser.add_argument(
+        "--long", action="store_true", help=f"{TICKS_LONG} quotes an option instead of {TICKS}"
+    )
     ticks = TICKS_LONG if parser.parse_args().long else TICKS
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -3,5 +3,14 @@
 from pipeline.derive_greeks.job import GreeksReport, derive_greeks
 from pipeline.derive_greeks.on_read import sql_greeks, with_greeks
 from pipeline.derive_greeks.settings import GreeksSettings
+from pipeline.derive_greeks.validate import Comparison, validate_greeks
 
-__all__ = ["GreeksReport", "GreeksSettings", "derive_greeks", "sql_greeks", "with_greeks"]
+__all__ = [
+    "Comparison",
+    "GreeksReport",
+    "GreeksSettings",
+    "derive_greeks",
+    "sql_greeks",
+    "validate_greeks",
+    "with_greeks",
+]

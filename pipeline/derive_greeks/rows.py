@@ -52,6 +52,7 @@ class Derived:
     """What was computed of some rows, row by row: everything that the stored form is made of."""
 
     terms: TermsOf
+    price: Floats
     forward: Floats
     forward_source: npt.NDArray[np.int8]
     values: Values
@@ -69,7 +70,7 @@ def derive(source: Source, rows: pa.Table, listing: Listing, forwards: Forwards 
     else:
         forward, origin = forwards.fill(prices.forward, terms, prices.ts)
     priced = Prices(prices.ts, forward, prices.price, prices.bid, prices.ask, prices.venue_iv)
-    return Derived(terms, forward, origin, values(priced, terms), sent)
+    return Derived(terms, prices.price, forward, origin, values(priced, terms), sent)
 
 
 def stored(source: Source, rows: pa.Table, found: Derived) -> pa.Table:

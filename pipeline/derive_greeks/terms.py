@@ -76,7 +76,8 @@ class TermsOf:
     def take(self, codes: npt.NDArray[Any]) -> TermsOf:
         """The terms of each row, where `codes` numbers the rows' options."""
         return TermsOf(
-            self.strike[codes], self.expiry[codes], self.is_call[codes], self.inverse[codes], self.chain[codes], self.chains,
+            self.strike[codes], self.expiry[codes], self.is_call[codes], self.inverse[codes],
+            self.chain[codes], self.chains,
         )  # fmt: skip
 
 

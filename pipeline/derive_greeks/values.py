@@ -50,6 +50,8 @@ class Values(NamedTuple):
     vega: Floats
     theta: Floats
     rho: Floats
+    value: Floats
+    """Value in quote currency at the volatility of the Greeks."""
     by_venue_iv: Mask
     """Whether the Greeks are of the venue's volatility and not of `iv`."""
     final_averaging: Mask
@@ -68,7 +70,9 @@ def years_until(expiry: Ints, ts: Ints) -> Floats:
 def values(rows: Prices, terms: TermsOf) -> Values:
     """Invert bid, ask and price of each row, and take the Greeks at the venue's volatility, else at the price's own."""
     years = years_until(terms.expiry, rows.ts)
-    prices = np.stack([rows.price] if rows.bid is None or rows.ask is None else [rows.bid, rows.ask, rows.price])
+    prices = np.stack(
+        [rows.price] if rows.bid is None or rows.ask is None else [rows.bid, rows.ask, rows.price]
+    )
     # All in one call: over the few rows of a chunk of SQL, calls cost more than numbers.
     ivs = PERCENT * implied_volatility(
         prices, rows.forward, terms.strike, years, terms.is_call, inverse=terms.inverse
@@ -83,7 +87,7 @@ def values(rows: Prices, terms: TermsOf) -> Values:
     cap = np.nan if rows.venue_iv is None else _mark_usd(rows.price, rows.forward, terms.inverse)
     found = greeks(rows.forward, terms.strike, years, chosen / PERCENT, terms.is_call, mark_price_usd=cap)
     return Values(
-        bid_iv, ask_iv, iv, found.delta, found.gamma, found.vega, found.theta, found.rho,
+        bid_iv, ask_iv, iv, found.delta, found.gamma, found.vega, found.theta, found.rho, found.price_usd,
         known, in_final_averaging(years), failed[0], failed[1], failed[2],
     )  # fmt: skip
 
@@ -91,8 +95,8 @@ def values(rows: Prices, terms: TermsOf) -> Values:
 def _mark_usd(mark: Floats, forward: Floats, inverse: Mask) -> Floats:
     """The venue's mark in quote currency, by which it caps theta; NaN where it was sent too coarsely to be that.
 
-    A mark in coin has eight decimals in records of 2021 and four in those of 2024: a step of several USD, more than the value
-    at the venue's volatility is off by.
+    A mark in coin has eight decimals in records of 2021 and four in those of 2024: a step of several USD, more than the
+    value at the venue's volatility is off by.
     """
     steps = mark * COARSE_STEPS
     coarse = np.abs(steps - np.rint(steps)) < COARSE_TOLERANCE
