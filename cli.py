@@ -456,6 +456,7 @@ def demo(
         _step([*lake, "collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url, "--for", run_for])
     _step([*lake, "compact", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "verify"])
+    _step([*lake, "greeks", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "status"])
     for text in (CONF / "demo.sql").read_text(encoding="utf-8").split(";\n"):
         question, _, statement = text.strip().removeprefix("-- ").partition("\n")

@@ -5,7 +5,7 @@ In this order, each only where the one before has nothing fresh:
 1. `underlying_price`: the venue's own, sent with the quote, else the last sent with any quote of the same expiry;
 2. `future`: the mark (else the middle) of the future of the same expiry and currency;
 3. `parity`: put-call parity, C - P = F - K without discounting (Stoll, "The Relationship Between Put and Call Option
-   Prices", 1969; in coin (c - p) F = F - K), over the strikes where the middle of both is known and they differ least.
+   Prices", 1969; in coin (c - p) F = F - K), each minute over the strikes nearest to the money where both are quoted.
 
 A forward is only ever used at or after the moment it became known, so nothing here looks ahead. A day is taken by
 itself: what was known before midnight is not carried into it.

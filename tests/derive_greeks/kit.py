@@ -20,6 +20,7 @@ from lake.conform import conform
 from lake.delta import Table
 from lake.root import Root, open_root
 from lake.schema import TABLES
+from pipeline.derive_greeks.terms import named
 
 DAY = dt.date(2026, 9, 30)
 DAY_US = 1_790_726_400_000_000
@@ -51,31 +52,57 @@ def black(forward: float, strike: float, years: float, volatility: float, *, cal
 
 
 def append(
-    root: Root, name: str, rows: Sequence[Mapping[str, Any]], *, version: int = 1, app: str = "test"
+    root: Root,
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    version: int = 1,
+    of_family: str | None = None,
 ) -> None:
-    """Append rows, given as decoded numbers, to a table as ingest would."""
+    """Append rows, given as decoded numbers, to a table as ingest would; names tell the family where none is given."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     append_table(
-        root, name, pa.Table.from_pylist([{k: row.get(k) for k in keys} for row in rows]), version, app
+        root, name, pa.Table.from_pylist([{k: row.get(k) for k in keys} for row in rows]), version, of_family
     )
 
 
-def append_table(root: Root, name: str, given: pa.Table, version: int = 1, app: str = "test") -> None:
+def append_table(
+    root: Root, name: str, given: pa.Table, version: int = 1, of_family: str | None = None
+) -> None:
     """Append decoded rows to a table as ingest would."""
     spec = TABLES[name]
     conformed = conform(spec, given)
     assert conformed.reasons == {}
     rows = conformed.rows
     if spec.partitioned:
-        families = [family(instrument) for instrument in rows["instrument"].to_pylist()]
+        families = [of_family or family(instrument) for instrument in rows["instrument"].to_pylist()]
         rows = rows.append_column("date", spec.dates(rows["ts"])).append_column("family", pa.array(families))
-    Table.open(root, spec).append(rows, app=app, version=version, origin=f"i.{app}.{version}")
+    Table.open(root, spec).append(rows, app=name, version=version, origin=f"i.test.{version}")
 
 
 def quote(instrument: str, second: float, **columns: Any) -> dict[str, Any]:
     """One decoded quote, `second` seconds into the day."""
     ts = DAY_US + round(second * SECOND_US)
     return {"venue": "deribit", "instrument": instrument, "ts": ts, "recv_ts": ts + 7123, **columns}
+
+
+def priced(
+    instrument: str, second: float, forward: float, volatility: float, *, sent: bool = True, **columns: Any
+) -> dict[str, Any]:
+    """A quote: its mark Black's price at `volatility`, bid and ask at 2 points less and more; `sent`: with forward."""
+    terms = named(instrument)
+    assert terms is not None
+    years = (terms.expiry - DAY_US - second * SECOND_US) / (365 * 86_400 * SECOND_US)
+    unit = forward if terms.inverse else 1.0
+
+    def price(points: float) -> float:
+        return black(forward, terms.strike, years, volatility + points / 100, call=terms.is_call) / unit
+
+    prices = {"bid_price": price(-2), "mark_price": price(0), "ask_price": price(2)}
+    underlying = {"underlying_price": forward} if sent else {}
+    return quote(
+        instrument, second, **{**prices, **underlying, "mark_iv": round(volatility * 100, 2), **columns}
+    )
 
 
 def lake(folder: Path) -> Root:
