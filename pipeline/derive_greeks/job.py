@@ -13,7 +13,7 @@ import datetime as dt
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,15 +36,13 @@ from pipeline.derive_greeks.forwards import SECOND_US, Forwards
 from pipeline.derive_greeks.partition import ranges
 from pipeline.derive_greeks.rows import SOURCE_TABLES, SPEC, Source, derive, stored
 from pipeline.derive_greeks.settings import GreeksSettings
-from pipeline.derive_greeks.terms import Listings, OptionTerms
+from pipeline.derive_greeks.terms import OPTIONS, listings, listings_version
 from pipeline.executor import executor
 
 log = logging.getLogger(__name__)
 
 FORMULAS: Final = 1
 """Raise it when the same rows shall give other numbers: every partition is then computed anew."""
-OPTIONS: Final = "_option"
-"""How the families of options end."""
 FUTURES: Final = "future"
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -55,7 +53,8 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 class Unit:
     """One day of one family: what is computed and replaced together.
 
-    source, quotes, futures: files, relative to the lake's tables; `replaced` are the files of `greeks` in the way.
+    source, quotes, futures: files, relative to their table; listings: version of `instruments`; replaced: the files of
+    `greeks` that are in the way.
     """
 
     partition: Partition
@@ -63,7 +62,7 @@ class Unit:
     source: tuple[str, ...]
     quotes: tuple[str, ...]
     futures: tuple[str, ...]
-    listing: dict[str, OptionTerms]
+    listings: int
     replaced: tuple[DataFile, ...]
 
 
@@ -144,7 +143,8 @@ def _units(
     """Every day and family of options that the source has rows of, and that is asked for."""
     by_source, by_quotes = (_by_partition(root, name) for name in (source.name, "quotes"))
     present = _by_partition(root, SPEC.name)
-    listings = Listings.read(root)
+    version = listings_version(root)
+    known = listings(root, version)
     spec = TABLES[source.name]
     for partition, files in sorted(by_source.items(), key=lambda item: (item[0].date, item[0].family)):
         if not partition.family.endswith(OPTIONS) or (days is None and spec.closes(partition.date) > today):
@@ -155,14 +155,15 @@ def _units(
             own = Partition(day, partition.family)
             quotes = by_quotes.get(own, [])
             futures = by_quotes.get(Partition(day, FUTURES), [])
-            listing = listings.alive(partition.family, day, day + dt.timedelta(days=1))
             yield Unit(
                 partition=own,
-                fingerprint=_fingerprint(settings, source, files, quotes, futures, listing),
+                fingerprint=_fingerprint(
+                    settings, source, files, quotes, futures, known.fingerprint(own.family, own.date)
+                ),
                 source=tuple(file.path for file in files),
                 quotes=tuple(file.path for file in quotes),
                 futures=tuple(file.path for file in futures),
-                listing=listing,
+                listings=version,
                 replaced=tuple(file for file in present.get(own, []) if _of(file) == source.name),
             )
 
@@ -192,7 +193,7 @@ def _fingerprint(
     files: Sequence[DataFile],
     quotes: Sequence[DataFile],
     futures: Sequence[DataFile],
-    listing: Mapping[str, OptionTerms],
+    terms: int,
 ) -> str:
     """16 hex digits that differ where the rows of `greeks` could."""
     parts = (
@@ -200,7 +201,7 @@ def _fingerprint(
         settings.forward_max_age_s,
         settings.quotes_every_s if source.name == "quotes" else 0,
         *(sum(f.content_hash for f in some) % HASH_MODULUS for some in (files, quotes, futures)),
-        *sorted(listing.items(), key=lambda item: item[0]),
+        terms,
     )
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
@@ -241,10 +242,11 @@ def _derived(
     root: Root, settings: GreeksSettings, source: Source, unit: Unit, counts: Counter[str]
 ) -> Iterator[pa.Table]:
     """The unit's rows of `greeks`, sorted, range of instruments by range."""
+    listing = listings(root, unit.listings).alive(unit.partition.family, unit.partition.date)
     forwards = Forwards(
         _paths(root, "quotes", unit.quotes),
         _paths(root, "quotes", unit.futures),
-        unit.listing,
+        listing,
         int(settings.forward_max_age_s * SECOND_US),
     )
     interval_us = int(settings.quotes_every_s * SECOND_US)
@@ -254,7 +256,7 @@ def _derived(
         counts["source rows"] += len(of_day)
         rows = source.rows(of_day, interval_us)
         if len(rows):
-            found = stored(source, rows, derive(source, rows, unit.listing, forwards))
+            found = stored(source, rows, derive(source, rows, listing, forwards))
             counts["without forward"] += found["forward"].null_count
             counts["undetermined"] += pc.sum(found["undetermined"]).as_py()
             yield sort_rows(found, SPEC)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -16,23 +17,32 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.deribit.names import family, parse_name
+from collectors.deribit.names import parse_name
+from lake.content import row_hashes
 from lake.delta import Table
 from lake.errors import InputError
+from lake.exact import Array
 from lake.root import Root
-from lake.schema import TABLES, TIMESTAMP
+from lake.schema import TABLES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 NO_EXPIRY: Final = np.iinfo(np.int64).min
+OPTIONS: Final = "_option"
+"""How the families of options end."""
 REVERSED: Final = "reversed"
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _LISTED: Final = (
     "instrument", "valid_from", "kind", "instrument_type", "base_currency", "quote_currency", "option_type",
     "strike", "creation_ts", "expiration_ts",
+)  # fmt: skip
+
+
+_TERMS: Final = (
+    "instrument", "instrument_type", "base_currency", "quote_currency", "option_type", "strike", "expiration_ts",
 )  # fmt: skip
 
 
@@ -138,18 +148,53 @@ class Listings:
         place = self._places.get(name)
         return None if place is None else _listed({c: self._rows[c][place].as_py() for c in _LISTED})
 
-    def alive(self, of_family: str, first: dt.date, until: dt.date) -> dict[str, OptionTerms]:
-        """Options of a family that were listed at some moment from `first` to before `until` (UTC days)."""
-        start, end = (pa.scalar(dt.datetime.combine(d, dt.time(), dt.UTC), TIMESTAMP) for d in (first, until))
-        born, dies = self._rows["creation_ts"], self._rows["expiration_ts"]
-        unborn = pc.fill_null(pc.greater_equal(born, end), False)
-        there = pc.and_not(pc.fill_null(pc.greater_equal(dies, start), False), unborn)
-        found = {}
-        for row in self._rows.filter(there).to_pylist():
-            terms = _listed(row)
-            if terms is not None and _family(row["instrument"]) == of_family:
-                found[row["instrument"]] = terms
-        return found
+    def alive(self, of_family: str, day: dt.date) -> dict[str, OptionTerms]:
+        """Options of a family that were listed at some moment of a UTC day."""
+        rows = self._rows.filter(pa.array(self._there(of_family, day))).to_pylist()
+        found = ((row["instrument"], _listed(row)) for row in rows)
+        return {name: terms for name, terms in found if terms is not None}
+
+    def fingerprint(self, of_family: str, day: dt.date) -> int:
+        """A number that differs where the terms of `alive` do; cheap, for asking of thousands of days."""
+        return int(self._hashes[self._there(of_family, day)].sum(dtype=np.uint64))
+
+    def _there(self, of_family: str, day: dt.date) -> Mask:
+        start, end = (_microseconds(day + dt.timedelta(days=days)) for days in (0, 1))
+        codes, families = self._families
+        family = families.index(of_family) if of_family in families else -1
+        there: Mask = (codes == family) & (self._dies >= start) & (self._born < end)
+        return there
+
+    @cached_property
+    def _hashes(self) -> npt.NDArray[np.uint64]:
+        return row_hashes(self._rows, _TERMS)
+
+    @cached_property
+    def _born(self) -> Ints:
+        return _moments(self._rows["creation_ts"], absent=np.iinfo(np.int64).min)
+
+    @cached_property
+    def _dies(self) -> Ints:
+        return _moments(self._rows["expiration_ts"], absent=np.iinfo(np.int64).min)
+
+    @cached_property
+    def _families(self) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """Of each option the place of its family in a list: the first part of its name tells."""
+        codes, bases = named_codes(pc.list_element(pc.split_pattern(self._rows["instrument"], "-"), 0))
+        return codes, [f"{base.lower()}{OPTIONS}" for base in bases]
+
+
+@lru_cache(maxsize=1)
+def listings(root: Root, version: int) -> Listings:
+    """`Listings.read`, once a process for each `version` of the table (`listings_version`)."""
+    del version
+    return Listings.read(root)
+
+
+def listings_version(root: Root) -> int:
+    """Version of the table `instruments`; -1 where there is none yet."""
+    table = Table.find(root, TABLES["instruments"])
+    return -1 if table is None else table.version
 
 
 def _listed(row: Mapping[str, Any]) -> OptionTerms | None:
@@ -168,11 +213,12 @@ def _listed(row: Mapping[str, Any]) -> OptionTerms | None:
     )
 
 
-def _family(name: str) -> str | None:
-    try:
-        return family(name)
-    except InputError:
-        return None
+def _microseconds(day: dt.date) -> int:
+    return (dt.datetime.combine(day, dt.time(), dt.UTC) - _EPOCH) // _MICROSECOND
+
+
+def _moments(times: Array, *, absent: int) -> Ints:
+    return np.asarray(pc.fill_null(times.combine_chunks().cast(pa.int64()), absent), np.int64)
 
 
 def named_codes(instrument: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:

@@ -23,11 +23,11 @@ from lake.errors import InputError
 from lake.root import Root
 from lake.schema import TABLES
 from pipeline.derive_greeks.errors import Errors
-from pipeline.derive_greeks.job import OPTIONS, Progress
+from pipeline.derive_greeks.job import Progress
 from pipeline.derive_greeks.partition import ranges
 from pipeline.derive_greeks.rows import QUOTES, Derived, derive
 from pipeline.derive_greeks.settings import GreeksSettings
-from pipeline.derive_greeks.terms import Listings, OptionTerms
+from pipeline.derive_greeks.terms import OPTIONS, listings, listings_version
 from pipeline.derive_greeks.values import GREEKS, Floats, Mask
 from pipeline.executor import executor
 
@@ -137,23 +137,21 @@ def validate_greeks(
             found.setdefault((partition.date, partition.family), []).append(root.table("quotes") / file.path)
     if not found:
         raise InputError("no quotes of options to compare with; record some, or give another --date")
-    listings = Listings.read(root)
-    work = [
-        (tuple(paths), listings.alive(family, day, day + dt.timedelta(days=1)))
-        for (day, family), paths in sorted(found.items())
-    ]
-    results: Iterable[Comparison] = executor(settings.workers).map(
-        partial(_compare, settings.rows_in_memory), work
-    )
+    work = [(day, family, tuple(paths)) for (day, family), paths in sorted(found.items())]
+    job = partial(_compare, root, settings.rows_in_memory, listings_version(root))
+    results: Iterable[Comparison] = executor(settings.workers).map(job, work)
     total = Comparison()
     for one in progress(results, len(work)) if progress else results:
         total.merge(one)
     return total
 
 
-def _compare(rows_in_memory: int, work: tuple[Sequence[Path], dict[str, OptionTerms]]) -> Comparison:
+def _compare(
+    root: Root, rows_in_memory: int, version: int, work: tuple[dt.date, str, Sequence[Path]]
+) -> Comparison:
     """One partition's quotes."""
-    paths, listing = work
+    day, family, paths = work
+    listing = listings(root, version).alive(family, day)
     comparison = Comparison()
     for rows in ranges(paths, TABLES["quotes"], QUOTES.columns, rows_in_memory):
         _add(comparison, rows, derive(QUOTES, rows, listing, None))

@@ -100,6 +100,15 @@ def test_corrected_terms_are_derived_again(tmp_path: Path) -> None:
     kit.append(root, "instruments", [terms])
     assert run(root) == (1, 0)
     assert kit.greeks_of(root)["strike"].to_pylist() == [79_000.0]
+    tomorrow = {"instrument": PUT, "creation_ts": kit.DAY_US + 86_400_000_000}
+    other = {"instrument": "ETH-25DEC26-3000-C"}
+    kit.append(
+        root,
+        "instruments",
+        [{**terms, **change} for change in (tomorrow, other, {"state": "open"})],
+        version=2,
+    )
+    assert run(root) == (0, 1), "nothing of the day's own terms has changed"
 
 
 def test_compaction_of_the_source_changes_nothing_and_of_greeks_does_nothing(tmp_path: Path) -> None:
@@ -177,8 +186,7 @@ def test_killed_at_any_step_the_next_run_ends_the_same(tmp_path: Path, step: str
     assert code == KILLED, output
     assert_sound(root)
     assert kit.held(root)[0] in (600, 620), "the old rows or the new ones, never some of each"
-    code, output = finish(lake_command(*verb, LAKE_GREEKS_ROWS_IN_MEMORY="100"))
-    assert code == 0, output
+    run(root, GreeksSettings(quotes_every_s=0, rows_in_memory=100))
     assert kit.held(root) == kit.held(other)
     assert_sound(root)
 

@@ -72,8 +72,7 @@ def test_a_listing_without_what_matters_leaves_it_to_the_name(tmp_path: Path) ->
 
 def test_only_options_of_the_family_that_lived_on_the_day_count(tmp_path: Path) -> None:
     root = kit.lake(tmp_path / "lake")
-    day, next_day = kit.DAY, kit.DAY + dt.timedelta(days=1)
-    at = dt.datetime.combine(day, dt.time(), dt.UTC)
+    at = dt.datetime.combine(kit.DAY, dt.time(), dt.UTC)
     rows = [
         listed("BTC-25DEC26-76000-C"),
         listed("BTC-25DEC26-77000-C", creation_ts=at + dt.timedelta(days=1)),
@@ -83,7 +82,7 @@ def test_only_options_of_the_family_that_lived_on_the_day_count(tmp_path: Path) 
         listed("BTC-25DEC26", kind="future", option_type=None, strike=None),
     ]
     kit.append(root, "instruments", rows)
-    alive = Listings.read(root).alive("btc_option", day, next_day)
+    alive = Listings.read(root).alive("btc_option", kit.DAY)
     assert sorted(alive) == ["BTC-25DEC26-76000-C", "BTC-25DEC26-79000-C"]
 
 
