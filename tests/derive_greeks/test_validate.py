@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pytest
+from typer.testing import CliRunner, Result
 
+from cli import app
 from lake.errors import InputError
 from lake.root import Root
 from lake.views import query
 from pipeline.derive_greeks import GreeksSettings, derive_greeks, sql_greeks, validate_greeks
 from tests.derive_greeks import kit
 from tests.derive_greeks.test_job import FORWARD
-from tests.pipeline.kit import finish, lake_command
 
 STRIKES = range(60_000, 110_000, 2_500)
 
@@ -98,18 +99,21 @@ def test_verb_exits_by_its_findings(tmp_path: Path) -> None:
     good, bad = kit.lake(tmp_path / "good"), kit.lake(tmp_path / "bad")
     venue(good)
     venue(bad, vega=0.01)
-    code, output = finish(lake_command("--root", str(good.path), "greeks", "--validate", "--json"))
-    assert code == 0, output
-    assert json.loads(output)["problems"] == []
-    code, output = finish(lake_command("--root", str(bad.path), "greeks", "--validate"))
-    assert code == 1
-    assert "lake: vega: RMSE" in output
-    code, output = finish(
-        lake_command("--root", str(good.path), "greeks", "--validate", "--date", "2020-01-01")
-    )
-    assert (code, output.count("\n")) == (2, 1)
-    code, output = finish(lake_command("--root", str(good.path), "greeks", "--validate", "--of", "trades"))
-    assert (code, output.count("\n")) == (2, 1)
+
+    def lake(root: Root, *options: str) -> Result:
+        return CliRunner().invoke(app, ["--root", str(root.path), "greeks", *options])
+
+    found = lake(good, "--validate", "--json")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["problems"] == []
+    found = lake(bad, "--validate")
+    assert found.exit_code == 1
+    assert "lake: vega: RMSE" in found.stderr
+    for wrong in (["--date", "2020-01-01"], ["--of", "trades"]):
+        found = lake(good, "--validate", *wrong)
+        assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+    found = lake(good, "--date", kit.DAY.isoformat(), "--every", "0s", "--json")
+    assert [row["rows"] for row in json.loads(found.stdout)] == [4 * len(STRIKES)]
 
 
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
