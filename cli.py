@@ -12,6 +12,7 @@ import datetime
 import enum
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,9 @@ from lake.errors import InputError, LakeError, TransientError
 if TYPE_CHECKING:
     from lake.root import Root
     from lake.settings import Sources
+
+# numpy's linear algebra would start a thread for every core, each spinning for work that never comes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")

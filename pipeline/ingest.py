@@ -29,17 +29,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lake.crashpoints import reach
-from lake.delta import Table
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
-from lake.ledger import claim, complete_to
 from lake.locks import exclusive
-from lake.parquet import sort_by
 from lake.root import Root
-from lake.schema import COUNTED, TABLES
 from lake.spool import (
     Batch,
     Damage,
@@ -51,15 +46,14 @@ from lake.spool import (
     sealed_segments,
 )
 from lake.spool.writer import LOCK_FILE
-from pipeline.decoding import OFFSET, Chunk, as_utc, chunks, empty_rows, lost_chunk
+from pipeline.decoding import Chunk, chunks, empty_rows, lost_chunk
+from pipeline.landing import COMMIT_ORDER, Landing
 from pipeline.progress import Progress
 from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
 
 NS_PER_HOUR: Final = 3_600_000_000_000
-COMMIT_ORDER: Final = (*COUNTED, "instruments", "gaps")
-"""Order of the commits; coverage comes after them all, so that it never claims what a table lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +148,7 @@ def _ingest_stream(
     _heal_abandoned_tail(root, folder)
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
     for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
-        target = _Target(root, stream)
+        target = Landing(root, stream)
         for group in _groups(list(segments), target.committed, target.covered, settings.records_per_commit):
             total, decoded_ns = _ingest_group(root, group, target, report)
             reach("ingest:after_group")
@@ -207,68 +201,8 @@ def _groups(
         yield group
 
 
-class _Target:
-    """The tables as seen by one stream: how far each has got, and how far it must have got.
-
-    A table without rows in a group is not touched. So the commit of `coverage`, which closes a group, also says
-    up to where each table had rows by then: one that is further behind has lost a commit, and the stream is
-    read again from there.
-    """
-
-    def __init__(self, root: Root, stream: str) -> None:
-        self.root = root
-        self.stream = stream
-        self.venue = stream.partition("@")[0].partition("-")[0]
-        self.coverage = Table.open(root, TABLES["coverage"])
-        self._tables: dict[str, Table] = {}
-        self._committed: dict[str, int] = {}
-        self.covered = self.coverage.committed(stream) or 0
-        self.committed = complete_to(self.coverage, stream, self._reached)
-        """All tables have every record below this offset."""
-
-    def table(self, name: str) -> Table:
-        """The table, made where it is missing."""
-        if name not in self._tables:
-            self._tables[name] = Table.open(self.root, TABLES[name])
-        return self._tables[name]
-
-    def missing(self, name: str, rows: pa.Table) -> pa.Table:
-        """The rows that table `name` has not got yet, without the helper column."""
-        if len(rows) and (reached := self._reached(name)) > self.committed:
-            rows = rows.filter(pc.greater_equal(rows[OFFSET], reached))
-        return rows.drop_columns([OFFSET])
-
-    def append(self, name: str, rows: pa.Table, end_offset: int) -> None:
-        """Commit `rows`, if any, and that the table now has all of the stream below `end_offset`."""
-        if not len(rows) or self._reached(name) >= end_offset:
-            return
-        # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
-        rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
-        self.table(name).append(rows, app=self.stream, version=end_offset, origin=self._origin(end_offset))
-        self._committed[name] = end_offset
-
-    def cover(self, row: pa.Table, concerned: Sequence[str], end_offset: int) -> None:
-        """Commit a row of `coverage` that ends at `end_offset`; `concerned` are the tables it had something for."""
-        if self.covered < end_offset:
-            # A listing without news leaves `instruments` as it was.
-            reached = [name for name in concerned if self._reached(name) >= end_offset]
-            also = {claim(self.stream, name): end_offset for name in reached}
-            origin = self._origin(end_offset)
-            self.coverage.append(row, app=self.stream, version=end_offset, origin=origin, also=also)
-            self.covered = end_offset
-        self.committed = end_offset
-
-    def _reached(self, name: str) -> int:
-        if name not in self._committed:
-            self._committed[name] = self.table(name).committed(self.stream) or 0
-        return self._committed[name]
-
-    def _origin(self, end_offset: int) -> str:
-        return f"i.{self.stream.replace('@', '.')}.{end_offset}"
-
-
 def _ingest_group(
-    root: Root, group: Sequence[SegmentInfo], target: _Target, report: IngestReport
+    root: Root, group: Sequence[SegmentInfo], target: Landing, report: IngestReport
 ) -> tuple[Chunk, int]:
     """Bring one group into all tables; what it held, and when (ns since the epoch) it had been decoded."""
     start, end = target.committed, group[-1].end_offset
@@ -289,13 +223,13 @@ def _ingest_group(
             table = changed_versions(target.table(name), table)
         target.append(name, table, end)
         reach(f"ingest:after_{name}")
-    target.cover(_coverage_row(total, target), [n for n in COMMIT_ORDER if total.counts[f"rows_{n}"]], end)
+    target.cover(total)
     report.counts += total.counts
     report.unknown_fields += total.unknown_fields
     return total, decoded_ns
 
 
-def _decoded(group: Sequence[SegmentInfo], start: int, target: _Target) -> Iterator[Chunk]:
+def _decoded(group: Sequence[SegmentInfo], start: int, target: Landing) -> Iterator[Chunk]:
     """The chunks of `group`, with what is missing between its segments told as lost records."""
     expected, last_ns = start, None
     for segment in group:
@@ -324,24 +258,6 @@ def _told(items: Iterator[Batch | Damage], path: Path) -> Iterator[Batch | Damag
 
 def _concat(name: str, tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="none") if tables else empty_rows(name)
-
-
-def _coverage_row(total: Chunk, target: _Target) -> pa.Table:
-    counts = total.counts
-    row = {
-        "venue": target.venue,
-        "stream": target.stream,
-        "first_offset": total.first_offset,
-        "end_offset": total.end_offset,
-        "start_ts": as_utc(total.start_ns),
-        "end_ts": as_utc(total.end_ns),
-        **{
-            name: counts[name]
-            for name in ("frames", "events", "responses", "control", "rejected", "records_lost")
-        },
-        **{f"rows_{name}": counts[f"rows_{name}"] for name in COUNTED},
-    }
-    return pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)
 
 
 def _quarantine(root: Root, stream: str, total: Chunk) -> None:

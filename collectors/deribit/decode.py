@@ -150,6 +150,7 @@ class _Batch:
     control: int = 0
     creations: list[int] = field(default_factory=list)
     subjects: dict[str, tuple[str, int]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def route(self) -> None:
         """Sort all frames by class, by their first bytes where these are the usual ones."""
@@ -269,7 +270,7 @@ class _Batch:
     ) -> bool:
         """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
 
-        Each pair of channel and name is judged once, not once a frame. A part with a frame to refuse is
+        Each pair of channel and name is judged once, not once a frame (`pairs`). A part with a frame to refuse is
         taken frame by frame in `each`, which finds the reasons.
         """
         frames, own, decode_frame = self.frames, self.records["ticker"][part], wire.ticker_frame.decode
@@ -277,11 +278,12 @@ class _Batch:
             found = [decode_frame(frames[record]).params for record in own]
             data = [params.data for params in found]
             named = [(params.channel, params.data.instrument_name) for params in found]
-            known = {pair: self.subject(pair[0], "ticker", pair[1]) for pair in dict.fromkeys(named)}
+            if not self.pairs.keys() >= (pairs := set(named)):
+                self.pairs.update((pair, self.subject(pair[0], "ticker", pair[1])) for pair in pairs)
         except (*wire.DECODE_ERRORS, InputError):
             return False
         records += own
-        codes += map(known.__getitem__, named)
+        codes += map(self.pairs.__getitem__, named)
         tickers += data
         return True
 

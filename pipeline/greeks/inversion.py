@@ -34,8 +34,9 @@ _DIGIT: Final = 2.0**-52
 _CONVERGED: Final = 1e-4  # what the step after one of this size changes is below the last digit
 _FAST_STEPS: Final = 2
 _SEARCH_STEPS: Final = 100
+_FREE_STEPS: Final = 20  # after these, the search only halves brackets until a step settles it
 _CURVATURE_MAX: Final = 1.0  # of the guess: for larger spreads the correction no longer helps
-_T_MAX: Final = 30.0  # larger ones cannot be determined by any price
+_SPREAD_MAX: Final = 60.0  # no price determines a larger one
 
 
 def implied_volatility(
@@ -76,14 +77,17 @@ def _invert(
     inverse: Booleans,
 ) -> tuple[Floats]:
     """`implied_volatility` of one chunk."""
-    value = np.where(inverse, price * forward, price) * np.exp(rate * years)
+    value = np.where(inverse, price * forward, price)
     high, low = np.maximum(forward, strike), np.minimum(forward, strike)
-    leverage = 1.0 + np.abs(rate * years)
+    leverage = np.ones_like(value)
+    if rate.any():
+        value *= np.exp(rate * years)
+        leverage += np.abs(rate * years)
     time_value = np.where(is_call == (forward > strike), value - (high - low), value)
     distance = log_ratio(high, low)
     share = time_value / low  # of the upper bound
     usable = (share >= TINY) & (share < 1.0) & (price >= TINY) & (value >= TINY) & (value < np.inf)
-    usable &= (low >= TINY) & (distance < np.inf) & (years >= TINY) & (years < np.inf) & np.isfinite(rate)
+    usable &= (low >= TINY) & (distance < np.inf) & (years >= TINY)
     leverage *= value / time_value
     if usable.all():
         return (_volatility(distance, share, leverage, years),)
@@ -103,13 +107,13 @@ def _volatility(distance: Floats, share: Floats, leverage: Floats, years: Floats
     volatility = spread / np.sqrt(years)
     # the logarithm of the value is a difference of numbers up to spread^2 / 8: their digits count like the price's
     blur = _DIGIT * (leverage + 0.125 * spread * spread) * ratio
-    determined = (blur <= RELATIVE_ERROR_MAX) & (volatility >= TINY) & (volatility < np.inf)
+    determined = (blur <= RELATIVE_ERROR_MAX) & (volatility >= TINY)
     return np.where(determined, volatility, np.nan)
 
 
 def _solve(distance: Floats, target: Floats) -> tuple[Floats, Floats]:
     """Spread whose ln(value / sqrt(F K)) is `target`, and d ln(spread) / d target there; NaN where not found."""
-    spread = _guess(distance, target)
+    guess = spread = _guess(distance, target)
     for _ in range(_FAST_STEPS):
         h, t = distance / spread, 0.5 * spread
         ratio = normal_ratio(t - h) - tail_ratio(t + h)
@@ -117,7 +121,8 @@ def _solve(distance: Floats, target: Floats) -> tuple[Floats, Floats]:
         spread, settled = _step(spread, ratio, h, t, target)
     left = np.flatnonzero(~(settled & (spread > 2.0 * SMALL_T)))
     if left.size:
-        spread[left], ratio[left] = _search(spread[left], distance[left], target[left])
+        start = np.where(spread > 0, spread, guess)[left]
+        spread[left], ratio[left] = _search(start, distance[left], target[left])
     return spread, ratio
 
 
@@ -150,15 +155,16 @@ def _step(spread: Floats, ratio: Floats, h: Floats, t: Floats, target: Floats) -
 
 
 def _search(start: Floats, distance: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """`_solve` for the rows that need care: every step stays within a bracket, else the bracket is halved."""
+    """`_solve` for rows that need care: a step that leaves its bracket, or comes late, halves the bracket instead."""
     spread, slope = np.full(start.shape, np.nan), np.full(start.shape, np.nan)
-    guess = np.where((start > 0) & (start < _T_MAX), start, 1.0)
-    lowest, highest = np.full(start.shape, TINY), np.full(start.shape, 2.0 * _T_MAX)
+    guess = np.where((start > 0) & (start < _SPREAD_MAX), start, 1.0)
+    lowest, highest = np.full(start.shape, TINY), np.full(start.shape, _SPREAD_MAX)
     rows = np.arange(start.size)
-    for _ in range(_SEARCH_STEPS):
+    for step in range(_SEARCH_STEPS):
         h, t = distance / guess, 0.5 * guess
         ratio = value_ratio(h, t)
         moved, settled = _step(guess, ratio, h, t, target)
+        # where the value is too small for its logarithm, the comparison says what is true: too low
         too_high = np.log(guess * ratio) - 0.5 * (h * h + t * t) - LOG_SQRT_2PI > target
         highest, lowest = np.where(too_high, guess, highest), np.where(too_high, lowest, guess)
         spread[rows[settled]], slope[rows[settled]] = moved[settled], ratio[settled]
@@ -167,5 +173,6 @@ def _search(start: Floats, distance: Floats, target: Floats) -> tuple[Floats, Fl
             break
         rows, moved, lowest, highest = rows[left], moved[left], lowest[left], highest[left]
         distance, target = distance[left], target[left]
-        guess = np.where((moved > lowest) & (moved < highest), moved, np.sqrt(lowest * highest))
+        inside = (moved > lowest) & (moved < highest) & (step < _FREE_STEPS)
+        guess = np.where(inside, moved, np.sqrt(lowest) * np.sqrt(highest))
     return spread, slope

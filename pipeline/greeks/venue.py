@@ -62,8 +62,8 @@ def greeks(
 
     Arguments broadcast as numpy's do. `forward` and `strike` in the quote currency, `years` of 365 days, `volatility` a
     fraction, `is_call` booleans, `rate` the continuous discount rate (0 as the venue has it). `mark_price_usd`: the
-    price by which the venue caps theta, where it is known to more digits than the volatility gives; NaN (unknown)
-    caps by the value computed here.
+    price by which the venue caps theta, where it is known to more digits than the volatility gives; NaN or zero
+    (unknown, or rounded away) caps by the value computed here.
 
     Raises TypeError for arguments that are not numbers, ValueError for shapes that do not broadcast.
     """
@@ -94,22 +94,26 @@ def _greeks(
     n2 = np.where(call_is_out, far_probability, near)
     n1, n2 = np.where(out, n1, 1.0 - n1), np.where(out, n2, 1.0 - n2)
     sign = np.where(is_call, 1.0, -1.0)
-    discount = np.exp(-rate * years)
-    mass *= discount
     value = np.where(out, time_value, time_value + (high - low))
-    value = discount * np.minimum(value, np.where(is_call, forward, strike))
-    decay = (0.5 * mass * volatility / root - rate * value) / DAYS_PER_YEAR
-    theta_cap = np.where(np.isnan(mark_price_usd), value, mark_price_usd)
-    columns = (
-        discount * sign * n1,
-        mass / spread / forward / forward,
-        mass * root / 100.0,
-        -np.minimum(decay * np.minimum(1.0, years * DAYS_PER_YEAR), theta_cap),
-        discount * sign * strike * years * n2 / 100.0,
-        value,
-    )
+    value = np.minimum(value, np.where(is_call, forward, strike))
+    decay = 0.5 * mass * volatility / root
     usable = (low >= TINY) & (years >= TINY) & (volatility >= TINY) & (spread >= TINY)
     usable &= (spread < np.inf) & (distance < np.inf)
+    if rate.any():
+        usable &= np.isfinite(rate)
+        discount = np.exp(-rate * years)
+        for column in (n1, n2, mass, value, decay):
+            column *= discount
+        decay -= rate * value
+    theta_cap = np.where(mark_price_usd > 0, mark_price_usd, value)
+    columns = (
+        sign * n1,
+        mass / spread / forward / forward,
+        mass * root / 100.0,
+        -np.minimum(decay * np.minimum(1.0 / DAYS_PER_YEAR, years), theta_cap),
+        sign * strike * years * n2 / 100.0,
+        value,
+    )
     return tuple(
         column if (fit := usable & np.isfinite(column)).all() else np.where(fit, column, np.nan)
         for column in columns
