@@ -15,7 +15,7 @@ from typing import Final
 
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "at_rest", "compaction", "query", "many_commits",
-    "greeks",
+    "greeks", "greeks_job",
 )  # fmt: skip
 
 

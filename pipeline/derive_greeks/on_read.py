@@ -36,6 +36,7 @@ FIELDS: Final = {
     "final_averaging": "BOOLEAN",
 }
 _ARGUMENTS: Final = ("underlying_price", "mark_price", "mark_iv", "bid_price", "ask_price")
+_OPTION_TYPES: Final = pa.array(["put", "call"])
 _NEVER: Final = np.iinfo(np.int64).max
 
 
@@ -112,7 +113,7 @@ def _computed(
     unknown = terms.expiry == NO_EXPIRY
     kinds = pa.array(terms.is_call.astype(np.int32), mask=unknown)
     return {
-        "option_type": pa.DictionaryArray.from_arrays(kinds, ["put", "call"]).cast(pa.string()),
+        "option_type": _OPTION_TYPES.take(kinds),
         "strike": _nullable(terms.strike),
         "expiration_ts": pa.array(terms.expiry, mask=unknown).cast(TIMESTAMP),
         "years": _nullable(years_until(terms.expiry, moments)),
