@@ -106,8 +106,10 @@ def main() -> None:
         peak: multiprocessing.SimpleQueue[float] = spawn.SimpleQueue()
         child = spawn.Process(target=peak_of_job, args=(root.path, peak))
         child.start()
-        figures.append(Figure("memory of the job", peak.get(), "MB", MUST_MB))
         child.join()
+        if child.exitcode:
+            raise SystemExit(child.exitcode)
+        figures.append(Figure("memory of the job", peak.get(), "MB", MUST_MB))
         rounds = []
         for number in range(ROUNDS):
             # Another bound on the age of forwards makes the day due again and changes no number of this one.

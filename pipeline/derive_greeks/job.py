@@ -267,11 +267,11 @@ def _gathered(pieces: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     gathered: list[pa.Table] = []
     for piece in pieces:
         if gathered and sum(map(len, gathered)) + len(piece) > rows:
-            yield pa.concat_tables(gathered)
+            yield pa.concat_tables(gathered).unify_dictionaries()
             gathered = []
         gathered.append(piece)
     if gathered:
-        yield pa.concat_tables(gathered)
+        yield pa.concat_tables(gathered).unify_dictionaries()
 
 
 def _paths(root: Root, name: str, files: Sequence[str]) -> list[Path]:

@@ -74,11 +74,14 @@ def derive(source: Source, rows: pa.Table, listing: Listing, forwards: Forwards 
 
 
 def stored(source: Source, rows: pa.Table, found: Derived) -> pa.Table:
-    """Rows of the table `greeks`, in its storage types."""
+    """Rows of the table `greeks`, in its storage types, short texts as dictionaries."""
     made = found.values
     nothing = np.isnan(made.delta)
     columns: dict[str, Array] = {
         **{name: rows[name] for name in _IDENTITY},
+        "instrument": rows["instrument"].cast(
+            pa.string()
+        ),  # whose dictionary would be in each row group whole
         "source": _words(np.zeros(len(rows), np.int8), (source.name,)),
         **{name: rows[name] for name in ("trade_id", "resolution") if name in source.columns},
         "option_type": _words(
@@ -97,12 +100,12 @@ def stored(source: Source, rows: pa.Table, found: Derived) -> pa.Table:
             columns[f"residual_{name}"] = _residuals(f"residual_{name}", own, found.sent[name])
     for name in ("final_averaging", "bid_undetermined", "ask_undetermined", "undetermined"):
         columns[name] = pa.array(getattr(made, name))
-    schema = SPEC.arrow_schema
-    arrays = [
-        columns[field.name].cast(field.type) if field.name in columns else pa.nulls(len(rows), field.type)
-        for field in schema
+    arrays = [columns.get(column.name, pa.nulls(len(rows), column.type)) for column in SPEC.columns]
+    fields = [
+        pa.field(column.name, array.type, column.nullable)
+        for column, array in zip(SPEC.columns, arrays, strict=True)
     ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _all(rows: pa.Table, interval_us: int) -> pa.Table:
