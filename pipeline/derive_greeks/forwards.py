@@ -38,6 +38,7 @@ SOURCES: Final = ("underlying_price", "future", "parity")
 NO_SOURCE: Final = -1
 SECOND_US: Final = 1_000_000
 PARITY_BUCKET_US: Final = 60 * SECOND_US
+ROWS_GATHERED: Final = 1_000_000
 PARITY_STRIKES: Final = 5
 """Forwards of so many strikes, the nearest to the money, of which the median is taken."""
 _PRICES: Final = ("instrument", "ts", "bid_price", "ask_price")
@@ -57,8 +58,7 @@ class Series(NamedTuple):
 
 
 Curves = Mapping[Chain, Series]
-_Part = tuple[Ints, Ints, Floats]
-_EMPTY: Final[_Part] = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+_Rows = tuple[Ints, Ints, Floats]
 
 
 class Forwards:
@@ -120,12 +120,12 @@ class Forwards:
     def _parity(self) -> Curves:
         """One forward a minute: a minute's last quotes of both sides of every strike."""
         numbers: dict[str, int] = {}
-        parts: list[_Part] = []
+        found = _LastOfEach(PARITY_BUCKET_US)
         for rows in row_groups(self._quotes, _PRICES):
             codes, names = named_codes(rows["instrument"])
             own = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)[codes]
-            parts.append(_last_of_each(own, _microseconds(rows), _middle(rows), PARITY_BUCKET_US))
-        option, ts, middle = _last_of_all(parts, PARITY_BUCKET_US)
+            found.add(own, _microseconds(rows), _middle(rows))
+        option, ts, middle = found.rows()
         return _by_parity(terms_of(list(numbers), self._listing).take(option), ts, middle)
 
 
@@ -134,17 +134,17 @@ class _Points:
 
     def __init__(self) -> None:
         self._numbers: dict[Chain, int] = {}
-        self._parts: list[_Part] = []
+        self._found = _LastOfEach(SECOND_US)
 
     def add(self, chains: Sequence[Chain], chain: Ints, ts: Ints, value: Floats) -> None:
         """Points of the chains that `chain` numbers in `chains`; -1, NaN and what is not positive count for nothing."""
         own = np.array([self._numbers.setdefault(c, len(self._numbers)) for c in chains], np.int64)
         known = (chain >= 0) & (value > 0)
-        self._parts.append(_last_of_each(own[chain[known]], ts[known], value[known], SECOND_US))
+        self._found.add(own[chain[known]], ts[known], value[known])
 
     def curves(self) -> Curves:
         """All points as one series a chain."""
-        chain, ts, value = _last_of_all(self._parts, SECOND_US)
+        chain, ts, value = self._found.rows()
         return {
             name: Series(ts[chain == number], value[chain == number])
             for name, number in self._numbers.items()
@@ -152,8 +152,30 @@ class _Points:
         }
 
 
-def _last_of_each(key: Ints, ts: Ints, value: Floats, bucket_us: int) -> _Part:
-    """Of each key and bucket of time the last row whose value is known, sorted by key and time."""
+class _LastOfEach:
+    """Of each key and bucket of time the last known value, over pieces in any order, in the memory of the result."""
+
+    def __init__(self, bucket_us: int) -> None:
+        self._bucket_us = bucket_us
+        self._pieces: list[_Rows] = []
+        self._settled = 0
+
+    def add(self, key: Ints, ts: Ints, value: Floats) -> None:
+        """Take in a piece; values may be NaN."""
+        self._pieces.append(_last_of_each(key, ts, value, self._bucket_us))
+        if sum(len(piece[0]) for piece in self._pieces) > 2 * self._settled + ROWS_GATHERED:
+            self._pieces = [self.rows()]
+            self._settled = len(self._pieces[0][0])
+
+    def rows(self) -> _Rows:
+        """Key, time and value of all that is kept, sorted by key and time."""
+        if not self._pieces:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        key, ts, value = zip(*self._pieces, strict=True)
+        return _last_of_each(np.concatenate(key), np.concatenate(ts), np.concatenate(value), self._bucket_us)
+
+
+def _last_of_each(key: Ints, ts: Ints, value: Floats, bucket_us: int) -> _Rows:
     known = np.flatnonzero(~np.isnan(value))
     order = known[np.lexsort((ts[known], key[known]))]
     key, ts, value = key[order], ts[order], value[order]
@@ -161,11 +183,6 @@ def _last_of_each(key: Ints, ts: Ints, value: Floats, bucket_us: int) -> _Part:
     last = np.ones(len(ts), np.bool_)
     last[:-1] = (key[1:] != key[:-1]) | (bucket[1:] != bucket[:-1])
     return key[last], ts[last], value[last]
-
-
-def _last_of_all(parts: Sequence[_Part], bucket_us: int) -> _Part:
-    key, ts, value = zip(*(*parts, _EMPTY), strict=True)
-    return _last_of_each(np.concatenate(key), np.concatenate(ts), np.concatenate(value), bucket_us)
 
 
 def _by_parity(terms: TermsOf, ts: Ints, middle: Floats) -> Curves:

@@ -79,9 +79,8 @@ def stored(source: Source, rows: pa.Table, found: Derived) -> pa.Table:
     nothing = np.isnan(made.delta)
     columns: dict[str, Array] = {
         **{name: rows[name] for name in _IDENTITY},
-        "instrument": rows["instrument"].cast(
-            pa.string()
-        ),  # whose dictionary would be in each row group whole
+        # Spelled out, because a file would hold the whole dictionary in each of its row groups.
+        "instrument": rows["instrument"].cast(pa.string()),
         "source": _words(np.zeros(len(rows), np.int8), (source.name,)),
         **{name: rows[name] for name in ("trade_id", "resolution") if name in source.columns},
         "option_type": _words(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lake.root import Root
-from pipeline.derive_greeks import GreeksSettings, derive_greeks
+from pipeline.derive_greeks import GreeksSettings, derive_greeks, forwards
 from pipeline.derive_greeks.forwards import Series
 from tests.derive_greeks import kit
 
@@ -102,6 +102,25 @@ def test_series_holds_until_it_is_too_old_and_begins_with_its_first_point() -> N
     at = series.at(np.array([9, 10, 19, 20, 25, 26]), 5)
     assert np.isnan(at).tolist() == [True, False, True, False, False, True]
     assert at[[1, 3, 4]].tolist() == [1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("gathered", [0, 10, 1_000_000])
+def test_last_of_each_bucket_however_the_rows_come(monkeypatch: pytest.MonkeyPatch, gathered: int) -> None:
+    monkeypatch.setattr(forwards, "ROWS_GATHERED", gathered)
+    rng = np.random.default_rng(5)
+    key, ts = rng.integers(0, 3, 500), rng.permutation(500)
+    value = np.where(rng.random(500) < 0.1, np.nan, rng.random(500))
+    found = forwards._LastOfEach(20)
+    for piece in np.array_split(np.arange(500), 7):
+        found.add(key[piece], ts[piece], value[piece])
+    expected: dict[tuple[int, int], tuple[int, float]] = {}
+    for k, t, v in sorted(
+        zip(key.tolist(), ts.tolist(), value.tolist(), strict=True), key=lambda row: row[1]
+    ):
+        if not np.isnan(v):
+            expected[k, t // 20] = (t, v)
+    kept = zip(*(column.tolist() for column in found.rows()), strict=True)
+    assert list(kept) == [(k, *expected[k, bucket]) for k, bucket in sorted(expected)]
 
 
 def test_trades_take_the_forward_that_quotes_of_their_expiry_had_by_then(tmp_path: Path) -> None:
