@@ -10,12 +10,13 @@ import contextlib
 import dataclasses
 import datetime
 import enum
+import itertools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -23,12 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lake.display import show
+from lake.display import plain, show, working
 from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
     from lake.root import Root
     from lake.settings import Sources
+    from pipeline.periodic import PeriodicJob
 
 # numpy's linear algebra would start a thread for every core, each spinning for work that never comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -70,7 +72,9 @@ def sections() -> dict[str, type]:
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
     from lake.spool import SpoolSettings
+    from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
+    from pipeline.depth import DepthSettings
     from pipeline.derive_greeks.settings import GreeksSettings
     from pipeline.ingest import IngestSettings
 
@@ -79,6 +83,8 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "depth": DepthSettings,
+        "chain": ChainSettings,
         "greeks": GreeksSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
@@ -173,6 +179,10 @@ def simulate(
     script: Annotated[
         Path | None, typer.Option(help="Faults and their times, TOML or JSON lines: see docs/simulator.md.")
     ] = None,
+    limits: Annotated[
+        bool,
+        typer.Option("--limits/--no-limits", help="Refuse REST callers beyond the venue's request limits."),
+    ] = False,
 ) -> None:
     """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
 
@@ -181,6 +191,7 @@ def simulate(
     import asyncio
 
     from collectors.simulator import SimulatorSettings, run
+    from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
 
     if context.args and not replay:
         raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
@@ -195,8 +206,12 @@ def simulate(
         replay_speed=speed,
         account=account,
         script=script,
+        rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
+        history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
-    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
+    asyncio.run(
+        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
+    )
 
 
 @app.command()
@@ -289,10 +304,113 @@ def ingest(
     if follow:
         name = f"ingest-{stream[0]}" if stream and len(stream) == 1 else "ingest"
         with logging_to(places[0].logs, name, this.settings("log")):
-            follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+            leash_fd = sys.stdin.fileno() if leash else None
+            follow_spool(*places, streams=stream, leash=leash_fd, beside=_beside_ingest(this))
         return
     report = ingest_once(*places, streams=stream)
     show(report.as_rows(), title="ingested", as_json=as_json)
+
+
+def _beside_ingest(this: _Context) -> list[Callable[[], None]]:
+    """What an ingester that follows the spool does between its rounds."""
+    from pipeline.chain import chain_job
+    from pipeline.periodic import Periodic
+
+    settings = this.settings("chain")
+    jobs = [chain_job(settings)] if settings.enabled else []
+    if this.settings("depth").enabled:
+        jobs += _book_jobs(this)
+    return [Periodic(this.root(), job).run_some for job in jobs]
+
+
+def _book_jobs(this: _Context) -> list[PeriodicJob]:
+    """Samples of the books, and their comparison with what the venue answered."""
+    from pipeline.depth import depth_job
+    from pipeline.periodic import PeriodicJob
+    from quality import books
+
+    checks = PeriodicJob("book_checks", books.PERIOD, books.PERIOD, books.SETTLE, books.check_rows)
+    return [depth_job(this.settings("depth")), checks]
+
+
+@app.command()
+def depth(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Sample the order books (20 levels every 5 minutes by default) and compare them with what the venue answered.
+
+    Example: lake --root data depth --date 2026-11-20
+    """
+    from pipeline.periodic import Periodic
+
+    this: _Context = context.obj
+    days = [_day(text) for text in date] if date else None
+    ran = []
+    with working("sampling") as tell:
+        for job in _book_jobs(this):
+            made = Periodic(this.root(), job)
+            ran += made.run(days=days, on_day=lambda day: tell(f"{day.table}, {day.day}, {day.rows:,} rows"))
+    show([dataclasses.asdict(one) for one in ran], title="sampled", as_json=as_json)
+
+
+@app.command()
+def book(
+    context: typer.Context,
+    instrument: Annotated[str, typer.Argument(help="The venue's own name of the instrument.")],
+    at: Annotated[str, typer.Option(help="Instant, ISO 8601; without a zone it is UTC.")],
+    levels: Annotated[int, typer.Option(min=1, help="Levels a side.")] = 20,
+    venue: Annotated[str | None, typer.Option(help="Where the name is traded at several.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rebuild an order book as it was at any recorded instant; exit code 1 where nobody can say.
+
+    Example: lake book BTC-PERPETUAL --at 2026-11-20T10:00:00 --levels 5
+    """
+    from lake.books import book_at
+
+    this: _Context = context.obj
+    found = book_at(this.root(), instrument, _instant(at), levels=levels, venue=venue)
+    if as_json:
+        typer.echo(json.dumps({k: plain(v) for k, v in dataclasses.asdict(found).items()}, indent=1))
+    elif found.reason is None:
+        none = (None, None)
+        pairs = itertools.zip_longest(found.bids, found.asks, fillvalue=none)
+        rows = [{"bid size": b[1], "bid": b[0], "ask": a[0], "ask size": a[1]} for b, a in pairs]
+        show(rows, title=f"{instrument}, change {found.change_id}")
+    if found.reason is not None:
+        typer.echo(f"lake: the book of {instrument} at {at} is not known: {found.reason}", err=True)
+        raise typer.Exit(1)
+
+
+def _instant(text: str) -> datetime.datetime:
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no instant; write it like 2026-11-20T10:00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+@app.command()
+def chain(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep the option chain of every full hour: each option's last quote, with volatilities and Greeks.
+
+    Example: lake --root data chain --date 2026-11-20
+    """
+    from pipeline.chain import chain_job
+    from pipeline.periodic import Periodic
+
+    this: _Context = context.obj
+    days = [_day(text) for text in date] if date else None
+    job = Periodic(this.root(), chain_job(this.settings("chain")))
+    with working("making chain") as tell:
+        ran = job.run(days=days, on_day=lambda day: tell(f"{day.day}, {day.rows:,} rows"))
+    show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
 
 
 @app.command()
