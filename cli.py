@@ -75,6 +75,7 @@ def sections() -> dict[str, type]:
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
     from pipeline.depth import DepthSettings
+    from pipeline.derive_greeks.settings import GreeksSettings
     from pipeline.ingest import IngestSettings
     from pipeline.surface.settings import SurfaceSettings
 
@@ -86,6 +87,7 @@ def sections() -> dict[str, type]:
         "surface": SurfaceSettings,
         "depth": DepthSettings,
         "chain": ChainSettings,
+        "greeks": GreeksSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -491,6 +493,45 @@ def _moment(text: str) -> datetime.datetime:
 
 
 @app.command()
+def greeks(
+    context: typer.Context,
+    of: Annotated[str, typer.Option(help="Table with the prices: quotes, trades or candles.")] = "quotes",
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Store the last quote of each interval, say 1m or 1h; 0s stores all.")
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Store nothing; compare with the venue's own, exit 1 if off.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute volatilities and Greeks of closed days into the table `greeks`, or hold them against the venue's.
+
+    Example: lake --root data greeks --date 2026-11-20 --every 0s
+    """
+    from pipeline.derive_greeks import derive_greeks, validate_greeks
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    settings = this.settings("greeks", {"quotes_every_s": seconds(every) if every else None})
+    days = [_day(text) for text in date] if date else None
+    if validate:
+        if of != "quotes":
+            raise InputError("--validate compares quotes: only they carry the venue's own Greeks")
+        found = validate_greeks(this.root(), settings, days=days, progress=progress)
+        if as_json:
+            typer.echo(json.dumps({**found.as_sections(), "problems": found.problems}, default=str, indent=1))
+        else:
+            for title, rows in found.as_sections().items():
+                show(rows, title=title)
+        for problem in found.problems:
+            typer.echo(f"lake: {problem}", err=True)
+        raise typer.Exit(1 if found.problems else 0)
+    report = derive_greeks(this.root(), settings, of=of, days=days, progress=progress)
+    show(report.as_rows(), title=f"Greeks of {of}", as_json=as_json)
+
+
+@app.command()
 def sql(
     context: typer.Context,
     statement: Annotated[str, typer.Argument(help="One SQL statement; tables are views: quotes, trades, …")],
@@ -503,11 +544,13 @@ def sql(
     """
     from lake.answers import write_answer
     from lake.views import query
+    from pipeline.derive_greeks import sql_greeks
 
     this: _Context = context.obj
     if output is Format.parquet and out is None:
         raise InputError("--format parquet needs a file: add --out FILE.parquet")
-    answer = query(this.root(), statement)
+    root = this.root()
+    answer = query(root, statement, sql_greeks(root))
     if output is Format.table and out is None:
         show(answer.to_pylist())
     else:
@@ -588,6 +631,7 @@ def demo(
         _step([*lake, "collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url, "--for", run_for])
     _step([*lake, "compact", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "verify"])
+    _step([*lake, "greeks", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "status"])
     for text in (CONF / "demo.sql").read_text(encoding="utf-8").split(";\n"):
         question, _, statement = text.strip().removeprefix("-- ").partition("\n")
