@@ -76,7 +76,9 @@ def sections() -> dict[str, type]:
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
     from pipeline.depth import DepthSettings
+    from pipeline.derive_greeks.settings import GreeksSettings
     from pipeline.ingest import IngestSettings
+    from pipeline.surface.settings import SurfaceSettings
 
     return {
         "spool": SpoolSettings,
@@ -84,8 +86,10 @@ def sections() -> dict[str, type]:
         "ingest": IngestSettings,
         "compact": CompactSettings,
         "backfill": BackfillSettings,
+        "surface": SurfaceSettings,
         "depth": DepthSettings,
         "chain": ChainSettings,
+        "greeks": GreeksSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -439,6 +443,99 @@ def _day(text: str) -> datetime.date:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
 
 
+@app.command("import")
+def import_(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="CSV files: plain, .gz, .zst or .bz2.")],
+    tardis: Annotated[
+        str | None,
+        typer.Option(help="Tardis' data type: trades, quotes, options_chain, derivative_ticker, …"),
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring files that you own into the lake: Tardis' CSV files, or any CSV with a mapping of its columns.
+
+    Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
+    """
+    from pipeline.importing import TARDIS, import_files, read_mapping
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    this: _Context = context.obj
+    if mapping is not None and tardis is None:
+        form = read_mapping(mapping)
+    elif mapping is None and tardis is not None and tardis in TARDIS:
+        form = TARDIS[tardis]
+    else:
+        raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    columns = (
+        *Progress.get_default_columns()[:2],
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task("import", total=size)
+        report = import_files(
+            this.root(create=True), files, form, on_bytes=lambda n: progress.advance(task, n)
+        )
+    show(report.files, title="imported", as_json=as_json)
+    if report.refused:
+        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
+        raise typer.Exit(1)
+
+
+MonthOption = Annotated[list[str] | None, typer.Option(help="Only this month, YYYY-MM; repeatable.")]
+
+
+@app.command()
+def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
+    """Make bars of our own (1m, 5m, 1h) from trades and from the venue's candles, and compare the two.
+
+    Example: lake candles --month 2026-11
+    """
+    from pipeline.bars import agreement, derive_bars
+
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    root = this.root()
+    done = derive_bars(root, months=_months(month), progress=progress)
+    compared = agreement(root)
+    if as_json:
+        sys.stdout.write(
+            json.dumps({"derived": [dataclasses.asdict(part) for part in done], "agreement": compared})
+        )
+        return
+    show([dataclasses.asdict(part) for part in done], title="bars")
+    show(compared, title="bars from trades against the venue's candles")
+
+
+@app.command()
+def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
+    """Compare dated futures with their perpetual and their index, for every minute in which both have a candle.
+
+    Example: lake basis --month 2026-11
+    """
+    from pipeline.basis import derive_basis
+
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    done = derive_basis(this.root(), months=_months(month), progress=progress)
+    show([dataclasses.asdict(part) for part in done], title="basis", as_json=as_json)
+
+
+def _months(texts: list[str] | None) -> list[datetime.date] | None:
+    """The first days of months given as YYYY-MM."""
+    try:
+        return [datetime.date.fromisoformat(f"{text}-01") for text in texts] if texts else None
+    except ValueError:
+        raise typer.BadParameter(f"{texts} are no months; write them like 2026-11") from None
+
+
 @app.command()
 def backfill(
     context: typer.Context,
@@ -504,6 +601,96 @@ def backfill(
 
 
 @app.command()
+def surface(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Only this instant, UTC: 2026-11-20T12:00, or last; shows its expiries."),
+    ] = None,
+    currency: Annotated[
+        list[str] | None, typer.Option(help="Only options on this: BTC, ETH, BTC_USDC, …; repeatable.")
+    ] = None,
+    every: Annotated[str, typer.Option(help="One surface every, say, 1h or 15m, from midnight on.")] = "1h",
+    maturity: Annotated[
+        list[str] | None, typer.Option(help="Show the series of this constant maturity: 30d; repeatable.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw the newest surface: FILE.png or a folder for all pictures.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit volatility surfaces to the quotes, check them for arbitrage, keep them in the table `surface`, draw them.
+
+    Example: lake --root data surface --currency BTC --every 1h --png pictures
+    """
+    from pipeline.surface.command import LAST, Selection, run
+
+    this: _Context = context.obj
+    if at and date:
+        raise InputError("give --at or --date, not both")
+    selection = Selection(
+        days=tuple(_day(text) for text in date) if date else None,
+        at=_moment(at) if at and at != LAST else None,
+        last=at == LAST,
+        every=datetime.timedelta(seconds=seconds(every)),
+        currencies=tuple(currency) if currency else None,
+        maturities=tuple(seconds(text) / SECONDS_PER_UNIT["d"] for text in maturity or ()),
+    )
+    outcome = run(this.root(), this.settings("surface"), selection, png)
+    show(outcome.rows, title=outcome.title, as_json=as_json)
+    for path in outcome.pictures:
+        typer.echo(str(path), err=as_json)
+
+
+def _moment(text: str) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write it like 2026-11-20T12:00, or last") from None
+    return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+@app.command()
+def greeks(
+    context: typer.Context,
+    of: Annotated[str, typer.Option(help="Table with the prices: quotes, trades or candles.")] = "quotes",
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Store the last quote of each interval, say 1m or 1h; 0s stores all.")
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Store nothing; compare with the venue's own, exit 1 if off.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute volatilities and Greeks of closed days into the table `greeks`, or hold them against the venue's.
+
+    Example: lake --root data greeks --date 2026-11-20 --every 0s
+    """
+    from pipeline.derive_greeks import derive_greeks, validate_greeks
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    settings = this.settings("greeks", {"quotes_every_s": seconds(every) if every else None})
+    days = [_day(text) for text in date] if date else None
+    if validate:
+        if of != "quotes":
+            raise InputError("--validate compares quotes: only they carry the venue's own Greeks")
+        found = validate_greeks(this.root(), settings, days=days, progress=progress)
+        if as_json:
+            typer.echo(json.dumps({**found.as_sections(), "problems": found.problems}, default=str, indent=1))
+        else:
+            for title, rows in found.as_sections().items():
+                show(rows, title=title)
+        for problem in found.problems:
+            typer.echo(f"lake: {problem}", err=True)
+        raise typer.Exit(1 if found.problems else 0)
+    report = derive_greeks(this.root(), settings, of=of, days=days, progress=progress)
+    show(report.as_rows(), title=f"Greeks of {of}", as_json=as_json)
+
+
+@app.command()
 def sql(
     context: typer.Context,
     statement: Annotated[str, typer.Argument(help="One SQL statement; tables are views: quotes, trades, …")],
@@ -516,11 +703,13 @@ def sql(
     """
     from lake.answers import write_answer
     from lake.views import query
+    from pipeline.derive_greeks import sql_greeks
 
     this: _Context = context.obj
     if output is Format.parquet and out is None:
         raise InputError("--format parquet needs a file: add --out FILE.parquet")
-    answer = query(this.root(), statement)
+    root = this.root()
+    answer = query(root, statement, sql_greeks(root))
     if output is Format.table and out is None:
         show(answer.to_pylist())
     else:
@@ -601,6 +790,7 @@ def demo(
         _step([*lake, "collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url, "--for", run_for])
     _step([*lake, "compact", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "verify"])
+    _step([*lake, "greeks", "--date", datetime.datetime.now(datetime.UTC).date().isoformat()])
     _step([*lake, "status"])
     for text in (CONF / "demo.sql").read_text(encoding="utf-8").split(";\n"):
         question, _, statement = text.strip().removeprefix("-- ").partition("\n")

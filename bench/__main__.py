@@ -15,7 +15,7 @@ from typing import Final
 
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "query", "depth",
-    "many_commits", "history", "greeks", "backfill",
+    "many_commits", "history", "greeks", "greeks_job", "surface", "backfill",
 )  # fmt: skip
 
 

@@ -5,19 +5,20 @@ GROUP BY ALL
 ORDER BY ticks DESC
 LIMIT 5;
 
--- How does the smile of the busiest BTC expiry look, with its Greeks?
+-- How does the smile of the busiest BTC expiry look, and do our Greeks (own_…, computed on read) match the venue's?
 WITH latest AS (
     SELECT arg_max(columns(* EXCLUDE (venue, ts, recv_ts, date, family, instrument)), ts), instrument
-    FROM quotes
+    FROM quotes_greeks
     WHERE family = 'btc_option'
     GROUP BY instrument
 ),
 smile AS (
-    SELECT *, split_part(instrument, '-', 2) AS expiry, split_part(instrument, '-', 3)::INT AS strike
+    SELECT *, split_part(instrument, '-', 2) AS expiry
     FROM latest
     WHERE instrument LIKE '%-C' AND delta BETWEEN 0.03 AND 0.97
 )
-SELECT strike, mark_price, mark_iv, delta, gamma, vega, theta,
+SELECT strike::INT AS strike, mark_price, mark_iv, round(own_iv, 2) AS own_iv, delta, round(own_delta, 5) AS own_delta,
+       vega, round(own_vega, 5) AS own_vega, theta, round(own_theta, 5) AS own_theta,
        bar(mark_iv - min(mark_iv) OVER (), -1, 1 + max(mark_iv) OVER () - min(mark_iv) OVER (), 24) AS smile
 FROM smile
 WHERE expiry = (SELECT expiry FROM smile GROUP BY expiry ORDER BY count(*) DESC LIMIT 1)

@@ -140,6 +140,7 @@ def write_file(
 ) -> FileStats:
     """Write `rows` (of the contract's types, in its order, at least one) to `path`, durably and atomically.
 
+    Text may come as dictionaries, which saves spelling it out only to be numbered again; the file is the same.
     `metadata` joins the table's name, the schema version and the purpose in the file's footer.
 
     Raises:
@@ -155,7 +156,7 @@ def write_file(
     }
     try:
         with temporary.open("wb") as file:
-            with pq.ParquetWriter(file, table.arrow_schema, **_options(table, purpose)) as writer:
+            with pq.ParquetWriter(file, _schema(rows, table), **_options(table, purpose)) as writer:
                 for start, stop in _row_groups(rows):
                     writer.write_table(rows.slice(start, stop - start), row_group_size=stop - start)
                 writer.add_key_value_metadata(footer)
@@ -167,6 +168,18 @@ def write_file(
         temporary.unlink(missing_ok=True)
     fsync_dir(path.parent)
     return _stats(rows, table, size)
+
+
+def _schema(rows: pa.Table, table: TableSpec) -> pa.Schema:
+    """The contract's, with dictionaries where `rows` have them for text."""
+    return pa.schema(
+        [
+            field.with_type(given.type)
+            if pa.types.is_dictionary(given.type) and given.type.value_type == field.type
+            else field
+            for field, given in zip(table.arrow_schema, rows.schema, strict=True)
+        ]
+    )
 
 
 def _options(table: TableSpec, purpose: Purpose) -> dict[str, Any]:

@@ -65,8 +65,9 @@ class TableSpec:
     `partitioned` tables live in folders `date=/family=`, the others in one folder. `stats` are the columns
     whose minimum, maximum and null count go into the Delta log. With the `period` month, `date` is the first of
     the row's month: for tables whose days would be too small for files of their own. Rows of `streamed` tables
-    come out of the spool, and `coverage` counts them. Of rows with the same natural key the one with a value in the
-    column `prefer` is kept, where the table has such a column; else, and among equals, the first received.
+    come out of the spool, and `coverage` counts them. `derived` tables are made from others by jobs, which write
+    them as they are to stay: compaction leaves their rows alone. Of rows with the same natural key the one with a
+    value in the column `prefer` is kept, where the table has such a column; else, and among equals, the first received.
     """
 
     name: str
@@ -78,6 +79,7 @@ class TableSpec:
     stats: tuple[str, ...]
     period: Period = "day"
     streamed: bool = False
+    derived: bool = False
     prefer: str | None = None
 
     @cached_property

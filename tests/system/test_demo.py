@@ -17,12 +17,13 @@ def test_demo_ends_with_three_answers(tmp_path: Path) -> None:
     assert sum(expected(root).rows.values()) == sum(held(root).rows.values()) > 1000
     assert len(read_table(root, "gaps")) == 0
     assert_sound(root)
-    for verb in ("collect", "compact", "verify", "status", "sql"):
+    for verb in ("collect", "compact", "verify", "greeks", "status", "sql"):
         assert f"lake --root {folder} {verb}" in output
     _, *answers = re.split(r"\n\$ lake --root \S+ sql ", output)
     busiest, smile, missing = answers
     assert len(re.findall(r"^\W*[A-Z]+-\w+.*:\d\d\.", busiest, re.MULTILINE)) == 5
     assert len(re.findall(r"^\W*\d+,\d{3}\W+0\.\d+\W", smile, re.MULTILINE)) >= 3
+    assert len(read_table(root, "greeks")) > 100
     assert re.search(r"^\W*btc_option\W+\d+\W+\d+\W+0\W", missing, re.MULTILINE), "no trade is missing"
     assert "proof holds" in output
 

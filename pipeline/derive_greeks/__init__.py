@@ -1,0 +1,16 @@
+"""Greeks of the lake's own: the stored table, the same numbers on read, and their comparison with the venue's."""
+
+from pipeline.derive_greeks.job import GreeksReport, derive_greeks
+from pipeline.derive_greeks.on_read import sql_greeks, with_greeks
+from pipeline.derive_greeks.settings import GreeksSettings
+from pipeline.derive_greeks.validate import Comparison, validate_greeks
+
+__all__ = [
+    "Comparison",
+    "GreeksReport",
+    "GreeksSettings",
+    "derive_greeks",
+    "sql_greeks",
+    "validate_greeks",
+    "with_greeks",
+]

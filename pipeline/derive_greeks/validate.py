@@ -1,0 +1,193 @@
+"""Our numbers against the venue's own, over all quotes of options in the lake.
+
+Greeks are ours at the venue's mark_iv, compared with the venue's Greeks; volatilities are inverted from prices and
+compared with the venue's. Not judged, but counted, are quotes that cannot show anything: those of the last 30 minutes,
+and those whose mark price is not what the same quote's mark_iv gives, so that one of the two is of another moment.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from lake.delta import Table
+from lake.errors import InputError
+from lake.root import Root
+from lake.schema import TABLES
+from pipeline.derive_greeks.errors import Errors
+from pipeline.derive_greeks.job import Progress
+from pipeline.derive_greeks.partition import ranges
+from pipeline.derive_greeks.rows import QUOTES, Derived, derive
+from pipeline.derive_greeks.settings import GreeksSettings
+from pipeline.derive_greeks.terms import OPTIONS, listings, listings_version
+from pipeline.derive_greeks.values import GREEKS, Floats, Mask
+from pipeline.executor import executor
+
+MEASURES: Final = (*GREEKS, "bid_iv", "ask_iv", "iv")
+BUCKETS: Final = ("delta below 0.05", "0.05 to 0.35", "0.35 to 0.65", "0.65 to 0.95", "above 0.95")
+"""Moneyness, by the absolute value of our delta."""
+_EDGES: Final = (0.05, 0.35, 0.65, 0.95)
+EVERYWHERE: Final = "all"
+MARK_STEP: Final = 1e-4  # the venue's marks have four decimals
+IV_STEP: Final = 0.01  # and its volatilities two, in percent
+
+RMSE_PERCENT_MAX: Final = {"delta": 0.005, "vega": 0.005, "rho": 0.005, "theta": 0.02}
+"""The error may be so many percent of the root mean square of the venue's numbers, or its rounding to five decimals."""
+ROUNDING_MAX: Final = 3e-6
+"""RMSE of numbers rounded to five decimals: 1e-5 / sqrt(12) = 2.9e-6. Gamma has no other bound."""
+IV_MEDIAN_MAX: Final = 0.005
+"""Percent: half of the venue's last decimal. The median, because quotes are not atomic: a price may be newer than its
+volatility."""
+KNOWN_PERCENT_MIN: Final = 95.0
+"""So many percent of the marks must have a volatility."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was compared, and how it came out; comparisons of several partitions add up."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, Errors] = field(default_factory=lambda: {m: Errors(len(BUCKETS)) for m in MEASURES})
+
+    def merge(self, other: Comparison) -> None:
+        """Take in the comparison of another partition."""
+        self.counts.update(other.counts)
+        for name, errors in other.errors.items():
+            self.errors[name].merge(errors)
+
+    @property
+    def problems(self) -> list[str]:
+        """Each bound that does not hold, in words; empty when all do."""
+        found = [text for name, errors in self.errors.items() for text in _judged(name, errors)]
+        marks, known = self.counts["marks"], self.counts["marks with volatility"]
+        if marks and 100 * known / marks < KNOWN_PERCENT_MIN:
+            found.append(
+                f"{100 * known / marks:.2f} % of the marks have a volatility, not {KNOWN_PERCENT_MIN:g} %"
+            )
+        return found
+
+    def as_sections(self) -> dict[str, list[dict[str, Any]]]:
+        """For display: what was compared, errors by measure and moneyness, and the worst rows of each measure."""
+        everywhere = list(range(len(BUCKETS)))
+        spans = [(EVERYWHERE, everywhere), *((name, [i]) for i, name in enumerate(BUCKETS))]
+        errors = [
+            {"measure": name, "moneyness": span, **_figures(self.errors[name], buckets)}
+            for name in MEASURES
+            for span, buckets in spans
+        ]
+        worst = [
+            {"measure": name, "error": error, **row}
+            for name in MEASURES
+            for error, row in self.errors[name].worst
+        ]
+        counted = [{"quotes": name, "count": count} for name, count in self.counts.items()]
+        return {"compared": counted, "errors": errors, "worst": worst}
+
+
+def _figures(errors: Errors, buckets: list[int]) -> dict[str, Any]:
+    found = errors.figures(buckets)
+    order = ("rows", "rms", "rmse", "rmse %", "median", "p99", "largest")
+    return {name: found[name] if name == "rows" else _rounded(found[name]) for name in order}
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else float(f"{number:.3g}")
+
+
+def _judged(name: str, errors: Errors) -> Iterable[str]:
+    found = errors.figures(range(len(BUCKETS)))
+    rms, rmse, median = found["rms"], found["rmse"], found["median"]
+    if rms is None or rmse is None or median is None:
+        return
+    if name in GREEKS:
+        bound = max(ROUNDING_MAX, rms * RMSE_PERCENT_MAX.get(name, 0.0) / 100)
+        if rmse > bound:
+            yield f"{name}: RMSE {rmse:.3g} against the venue's, the bound is {bound:.3g}"
+    elif name != "iv" and median > IV_MEDIAN_MAX:
+        yield f"{name}: median error {median:.3g} points against the venue's, the bound is {IV_MEDIAN_MAX:g}"
+
+
+def validate_greeks(
+    root: Root,
+    settings: GreeksSettings | None = None,
+    *,
+    days: Sequence[dt.date] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare our Greeks and volatilities with the venue's in every quote of an option, of `days` where given.
+
+    Raises:
+        InputError: there is no such quote.
+        CorruptionError: a file of the lake cannot be read.
+    """
+    settings = settings or GreeksSettings()
+    table = Table.find(root, TABLES["quotes"])
+    found: dict[tuple[dt.date, str], list[Path]] = {}
+    for file in table.files() if table else []:
+        partition = file.partition
+        if partition and partition.family.endswith(OPTIONS) and (days is None or partition.date in days):
+            found.setdefault((partition.date, partition.family), []).append(root.table("quotes") / file.path)
+    if not found:
+        raise InputError("no quotes of options to compare with; record some, or give another --date")
+    work = [(day, family, tuple(paths)) for (day, family), paths in sorted(found.items())]
+    job = partial(_compare, root, settings.rows_in_memory, listings_version(root))
+    results: Iterable[Comparison] = executor(settings.workers).map(job, work)
+    total = Comparison()
+    for one in progress(results, len(work)) if progress else results:
+        total.merge(one)
+    return total
+
+
+def _compare(
+    root: Root, rows_in_memory: int, version: int, work: tuple[dt.date, str, Sequence[Path]]
+) -> Comparison:
+    """One partition's quotes."""
+    day, family, paths = work
+    listing = listings(root, version).alive(family, day)
+    comparison = Comparison()
+    for rows in ranges(paths, TABLES["quotes"], QUOTES.columns, rows_in_memory):
+        _add(comparison, rows, derive(QUOTES, rows, listing, None))
+    return comparison
+
+
+def _add(comparison: Comparison, rows: pa.Table, found: Derived) -> None:
+    own = found.values
+    marks = ~np.isnan(found.price) & ~np.isnan(found.forward) & ~own.final_averaging
+    judged = ~np.isnan(own.value) & own.by_venue_iv & ~own.final_averaging
+    contradicting = judged & _contradicts_itself(found)
+    comparison.counts.update(
+        {
+            "all": len(rows),
+            "compared": int((judged & ~contradicting).sum()),
+            "mark_iv contradicts mark_price": int(contradicting.sum()),
+            "in the last 30 minutes": int(own.final_averaging.sum()),
+            "marks": int(marks.sum()),
+            "marks with volatility": int((marks & ~np.isnan(own.iv)).sum()),
+        }
+    )
+    places = np.flatnonzero(judged & ~contradicting)
+    bucket = np.searchsorted(_EDGES, np.abs(own.delta[places])).astype(np.int64)
+    for name, errors in comparison.errors.items():
+        ours, theirs = getattr(own, name)[places], found.sent[name][places]
+
+        def named(at: Any, ours: Floats = ours, theirs: Floats = theirs) -> list[dict[str, Any]]:
+            told = rows.take(pa.array(places[at])).select(["instrument", "ts"]).to_pylist()
+            pairs = zip(told, ours[at].tolist(), theirs[at].tolist(), strict=True)
+            return [{**row, "own": mine, "venue": its} for row, mine, its in pairs]
+
+        errors.add(ours, theirs, bucket, named)
+
+
+def _contradicts_itself(found: Derived) -> Mask:
+    """Whether the venue's mark is further from the value at its mark_iv than both can be rounded."""
+    unit = np.where(found.terms.inverse, found.forward, 1.0)
+    distance = np.abs(found.values.value - found.price * unit)
+    return np.asarray(distance > MARK_STEP * unit + IV_STEP * found.values.vega)
