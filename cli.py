@@ -332,11 +332,13 @@ def sql(
     """
     from lake.answers import write_answer
     from lake.views import query
+    from pipeline.derive_greeks import sql_greeks
 
     this: _Context = context.obj
     if output is Format.parquet and out is None:
         raise InputError("--format parquet needs a file: add --out FILE.parquet")
-    answer = query(this.root(), statement)
+    root = this.root()
+    answer = query(root, statement, sql_greeks(root))
     if output is Format.table and out is None:
         show(answer.to_pylist())
     else:

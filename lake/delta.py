@@ -243,6 +243,37 @@ class Table:
         """
         added = [file.data_file for file in staged]
         _check_conserved(removed, added)
+        data_change = sum(file.rows for file in added) != sum(file.rows for file in removed)
+        return self._swap(removed, staged, metadata, data_change=data_change)
+
+    def supersede(
+        self,
+        removed: Sequence[DataFile],
+        staged: Sequence[StagedFile],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Replaced:
+        """As `replace`, for rows that a job has derived anew: they may be others than before, or the first.
+
+        Raises:
+            ValueError: the table is not derived, or a file is of another partition.
+            CommitFailedError, CommitUnknownError, DiskFullError, BusyError: as for `replace`.
+        """
+        if not self.spec.derived:
+            raise ValueError(f"table {self.spec.name} is not derived: its rows must be conserved")
+        if len({file.partition for file in removed} | {file.partition for file in staged}) > 1:
+            raise ValueError("rows of one partition take the place of rows of the same")
+        return self._swap(removed, staged, metadata, data_change=True)
+
+    def _swap(
+        self,
+        removed: Sequence[DataFile],
+        staged: Sequence[StagedFile],
+        metadata: Mapping[str, Any] | None,
+        *,
+        data_change: bool,
+    ) -> Replaced:
+        added = [file.data_file for file in staged]
         same = {file.path for file in removed} & {file.path for file in added}
         gone = [file for file in removed if file.path not in same]
         new = [file for file in staged if file.path not in same]
@@ -252,7 +283,6 @@ class Table:
             return Replaced(self._delta.version, tuple(added), (), committed=False)
         for file in gone:
             _start_grace(self.folder / file.path)
-        data_change = sum(file.rows for file in added) != sum(file.rows for file in removed)
 
         def actions() -> Sequence[Action]:
             self._delta.require_active([file.path for file in removed])

@@ -11,12 +11,15 @@ loaded, and only files that can hold such rows given to the views: to match 15,0
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import duckdb
 import pyarrow as pa
 import pyarrow.types as pat
+from duckdb.func import ARROW, SPECIAL
 
 from lake import delta_log
 from lake.delta import Table
@@ -30,13 +33,42 @@ from lake.schema import TABLES, UNROUNDED, TableSpec
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
 
+@dataclass(frozen=True, slots=True)
+class SqlFunction:
+    """A scalar function for SQL: `call` gets a chunk of each argument as Arrow, nulls included, and gives an Arrow
+    array of the DuckDB type `returns`. It must depend on its arguments alone.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    parameters: tuple[str, ...]
+    returns: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What the layers above add to SQL: functions, and views (statements by name) made of them and of the tables."""
+
+    functions: tuple[SqlFunction, ...] = ()
+    views: Mapping[str, str] = field(default_factory=dict)
+
+    def add_to(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Define them; the tables must be there."""
+        for one in self.functions:
+            connection.create_function(
+                one.name, one.call, list(one.parameters), one.returns, type=ARROW, null_handling=SPECIAL
+            )
+        for name, statement in self.views.items():
+            connection.execute(f'CREATE VIEW "{name}" AS {statement}')
+
+
 class Connection:
     """SQL over one lake, read only; make it with `connect`, use it in a `with` block.
 
     Each statement sees every table as it is when the statement starts.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, extension: Extension) -> None:
         self._root = root
         self._tables: dict[str, Table] = {}
         self._filled: set[str] = set()
@@ -49,6 +81,7 @@ class Connection:
             self._planner.execute(f'CREATE TABLE "{spec.name}" ({columns})')
             self._sql.execute(_empty_view(spec))
         for connection, folders in ((self._planner, []), (self._sql, [str(root.tables)])):
+            extension.add_to(connection)
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET allowed_directories = $1", [folders])
@@ -118,19 +151,19 @@ class Connection:
         return self._tables[name]
 
 
-def connect(root: Root) -> Connection:
-    """Open the lake for SQL: a view per table of the contract, times in UTC, nothing writable."""
-    return Connection(root)
+def connect(root: Root, extension: Extension | None = None) -> Connection:
+    """Open the lake for SQL: a view per table of the contract and what `extension` adds, in UTC, nothing writable."""
+    return Connection(root, extension or Extension())
 
 
-def query(root: Root, statement: str) -> pa.Table:
+def query(root: Root, statement: str, extension: Extension | None = None) -> pa.Table:
     """Answer one reading statement over the lake.
 
     Raises:
         QueryError: not one reading statement, or DuckDB refused it; the message is DuckDB's.
         CorruptionError: a file of the lake cannot be read.
     """
-    with connect(root) as connection:
+    with connect(root, extension) as connection:
         return connection.query(statement)
 
 

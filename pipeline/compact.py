@@ -136,7 +136,7 @@ def compact(
         doing = f"compacting {name}"
         with disk_full_told(doing), exclusive(root.locks / f"compact-{name}.lock", doing):
             table = Table.open(root, TABLES[name])
-            due = _due(table, settings, days, now.date())
+            due = [] if table.spec.derived else _due(table, settings, days, now.date())
             job = partial(_rewrite_if_whole, root, name, settings)
             for result in executor(settings.workers).map(job, due):
                 if isinstance(result, Rewritten):

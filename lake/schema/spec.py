@@ -65,7 +65,8 @@ class TableSpec:
     `partitioned` tables live in folders `date=/family=`, the others in one folder. `stats` are the columns
     whose minimum, maximum and null count go into the Delta log. With the `period` month, `date` is the first of
     the row's month: for tables whose days would be too small for files of their own. Rows of `streamed` tables
-    come out of the spool, and `coverage` counts them.
+    come out of the spool, and `coverage` counts them. `derived` tables are made from others by jobs, which write
+    them as they are to stay: compaction leaves their rows alone.
     """
 
     name: str
@@ -77,6 +78,7 @@ class TableSpec:
     stats: tuple[str, ...]
     period: Period = "day"
     streamed: bool = False
+    derived: bool = False
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
