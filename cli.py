@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -317,6 +317,64 @@ def _day(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
+
+
+MonthOption = Annotated[list[str] | None, typer.Option(help="Only this month, YYYY-MM; repeatable.")]
+
+
+@app.command()
+def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
+    """Make bars of our own (1m, 5m, 1h) from trades and from the venue's candles, and compare the two.
+
+    Example: lake candles --month 2026-11
+    """
+    from pipeline.bars import agreement, derive_bars
+
+    this: _Context = context.obj
+    root = this.root()
+    with _progress_of("bars", as_json) as on_part:
+        done = derive_bars(root, months=_months(month), on_part=on_part)
+    compared = agreement(root)
+    if as_json:
+        sys.stdout.write(
+            json.dumps({"derived": [dataclasses.asdict(part) for part in done], "agreement": compared})
+        )
+        return
+    show([dataclasses.asdict(part) for part in done], title="bars")
+    show(compared, title="bars from trades against the venue's candles")
+
+
+@app.command()
+def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
+    """Compare dated futures with their perpetual and their index, for every minute in which both have a candle.
+
+    Example: lake basis --month 2026-11
+    """
+    from pipeline.basis import derive_basis
+
+    this: _Context = context.obj
+    with _progress_of("basis", as_json) as on_part:
+        done = derive_basis(this.root(), months=_months(month), on_part=on_part)
+    show([dataclasses.asdict(part) for part in done], title="basis", as_json=as_json)
+
+
+def _months(texts: list[str] | None) -> list[datetime.date] | None:
+    """The first days of months given as YYYY-MM."""
+    try:
+        return [datetime.date.fromisoformat(f"{text}-01") for text in texts] if texts else None
+    except ValueError:
+        raise typer.BadParameter(f"{texts} are no months; write them like 2026-11") from None
+
+
+@contextlib.contextmanager
+def _progress_of(title: str, silent: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal; the function yielded is told how many partitions are done, and of how many."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=silent) as progress:
+        task = progress.add_task(title)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @app.command()

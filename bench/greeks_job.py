@@ -94,7 +94,9 @@ def sum_over(root: Root, statement: str) -> Callable[[], object]:
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--long", action="store_true", help=f"{TICKS_LONG} quotes an option instead of {TICKS}")
+    parser.add_argument(
+        "--long", action="store_true", help=f"{TICKS_LONG} quotes an option instead of {TICKS}"
+    )
     ticks = TICKS_LONG if parser.parse_args().long else TICKS
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:

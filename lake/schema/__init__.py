@@ -7,7 +7,7 @@ beside it hold the contracts, grouped by where the rows come from.
 
 from typing import Final
 
-from lake.schema import derived, ledger, market, ticks
+from lake.schema import derived, ledger, market, prices, ticks
 from lake.schema.ledger import COUNTED
 from lake.schema.spec import (
     PARTITION_COLUMNS,
@@ -34,5 +34,5 @@ __all__ = [
 ]
 
 TABLES: Final[dict[str, TableSpec]] = {
-    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *derived.SPECS, *ledger.SPECS)
+    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *derived.SPECS, *prices.SPECS, *ledger.SPECS)
 }

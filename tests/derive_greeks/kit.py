@@ -50,10 +50,14 @@ def black(forward: float, strike: float, years: float, volatility: float, *, cal
     return w * (forward * normal(w * d1) - strike * normal(w * (d1 - spread)))
 
 
-def append(root: Root, name: str, rows: Sequence[Mapping[str, Any]], *, version: int = 1, app: str = "test") -> None:
+def append(
+    root: Root, name: str, rows: Sequence[Mapping[str, Any]], *, version: int = 1, app: str = "test"
+) -> None:
     """Append rows, given as decoded numbers, to a table as ingest would."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    append_table(root, name, pa.Table.from_pylist([{k: row.get(k) for k in keys} for row in rows]), version, app)
+    append_table(
+        root, name, pa.Table.from_pylist([{k: row.get(k) for k in keys} for row in rows]), version, app
+    )
 
 
 def append_table(root: Root, name: str, given: pa.Table, version: int = 1, app: str = "test") -> None:
