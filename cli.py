@@ -342,7 +342,7 @@ def import_(
     this: _Context = context.obj
     if mapping is not None and tardis is None:
         form = read_mapping(mapping)
-    elif mapping is None and tardis in TARDIS:
+    elif mapping is None and tardis is not None and tardis in TARDIS:
         form = TARDIS[tardis]
     else:
         raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
