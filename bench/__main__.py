@@ -15,6 +15,7 @@ from typing import Final
 
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "at_rest", "compaction", "query", "many_commits",
+    "sampled", "history",
 )  # fmt: skip
 
 

@@ -141,7 +141,8 @@ class _Run:
             return
         payloads = [self.payloads[i] for i in at]
         decoded = decode(payloads, self.recv_ns[at], self.connection[at])
-        self._count_classes(payloads, decoded.tables)
+        tables = {name: columns for name, columns in decoded.tables.items() if len(columns)}
+        self._count_classes(payloads, tables)
         self.chunk.counts["control"] += decoded.control
         self.chunk.unknown_fields += decoded.unknown_fields
         refused = {int(at[reject.record]): reject.reason for reject in decoded.rejects}
@@ -152,7 +153,7 @@ class _Run:
                 unfit = {i: str(error)}
             refused.update(unfit)
             self.chunk.counts["control"] -= len(unfit)
-        for name, columns in decoded.tables.items():
+        for name, columns in tables.items():
             refused.update(self._fit(name, columns, at))
         self._reject(refused)
 

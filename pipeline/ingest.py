@@ -291,12 +291,14 @@ def follow(
     *,
     streams: Sequence[str] | None = None,
     leash: int | None = None,
+    beside: Sequence[Callable[[], None]] = (),
 ) -> IngestReport:
     """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
 
     `leash` is a file descriptor whose end stops it too: that of a pipe which the parent process holds, so that
     even a parent that is killed leaves nobody behind. A round that fails is told in the log and tried again in
     the next: the spool keeps what is not ingested. Every round is told by a beat, which `lake status` shows.
+    `beside` are quick jobs, called after every round; they must not raise.
     """
     settings = settings or IngestSettings()
     stop = threading.Event()
@@ -306,7 +308,7 @@ def follow(
         threading.Thread(target=_wait_for_end, args=(leash, stop), name="leash", daemon=True).start()
     progress = Progress(root)
     try:
-        total = _rounds(root, settings, spool_settings, streams, stop, progress)
+        total = _rounds(root, settings, spool_settings, streams, stop, progress, beside)
     except BaseException as error:
         progress.close(error)
         raise
@@ -321,6 +323,7 @@ def _rounds(
     streams: Sequence[str] | None,
     stop: threading.Event,
     progress: Progress,
+    beside: Sequence[Callable[[], None]],
 ) -> IngestReport:
     """Round after round until `stop`, and the last one; the sums."""
     total = IngestReport()
@@ -332,6 +335,8 @@ def _rounds(
             if last:
                 raise
             log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
+        for job in beside:
+            job()
         if last:
             return total
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from collectors.deribit.decode import Decoded, Reject
+from collectors.deribit.funding_answers import HISTORY, decode_funding
 from collectors.deribit.instruments import RefusedInstrument, decode_instruments
 from collectors.deribit.trade_answers import decode_trades
 
@@ -62,7 +63,12 @@ def _instruments(answer: Answer) -> Decoded:
     return only("instruments", rows, [Reject(0, told + strange[0].reason)] if strange else None)
 
 
+def _funding(answer: Answer) -> Decoded:
+    return decode_funding(answer.params.get("instrument_name", ""), answer.body, answer.recv_ns)
+
+
 DECODERS: Final[Mapping[str, Callable[[Answer], Decoded]]] = {
+    HISTORY: _funding,
     "get_instruments": _instruments,
     "get_last_trades_by_instrument": _trades,
     "get_last_trades_by_instrument_and_time": _trades,

@@ -7,7 +7,11 @@ beside it hold the contracts, grouped by where the rows come from.
 
 from typing import Final
 
+<<<<<<< HEAD
 from lake.schema import derived, ledger, market, prices, ticks
+=======
+from lake.schema import ledger, market, sampled, ticks
+>>>>>>> main
 from lake.schema.ledger import COUNTED
 from lake.schema.spec import (
     PARTITION_COLUMNS,
@@ -34,5 +38,9 @@ __all__ = [
 ]
 
 TABLES: Final[dict[str, TableSpec]] = {
+<<<<<<< HEAD
     spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *derived.SPECS, *prices.SPECS, *ledger.SPECS)
+=======
+    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *sampled.SPECS, *ledger.SPECS)
+>>>>>>> main
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lake.schema.spec import TableSpec, number, repeated_time, text
+from lake.schema.spec import ColumnSpec, TableSpec, number, repeated_time, text
 from lake.schema.ticks import EVENT, RECV_DOC
 
 _RECV: Final = repeated_time("recv_ts", RECV_DOC, null=False)
@@ -35,8 +35,8 @@ _FUNDING: Final = (
     number("interest_1h", "Funding of the hour that ends at ts, a fraction; hourly. Sums of it are exact."),
     number("interest_8h", "Funding of the 8 h that end at ts, a fraction; hourly. Overlaps its neighbours."),
     number("interest", "The rate of the moment for 8 h, a fraction; momentary."),
-    number("index_price", "Index at ts, USD."),
-    number("prev_index_price", "Index an hour before, USD; hourly."),
+    number("index_price", "Index at ts, in its quote currency."),
+    number("prev_index_price", "Index an hour before; hourly."),
 )
 
 _INDEX_PRICES: Final = (
@@ -83,8 +83,17 @@ _MARKS: Final = (
     *EVENT,
     _RECV,
     number("mark_price", "The venue's mark price, unit as in quotes.", null=False),
-    number("mark_iv", "Implied volatility of the mark, a fraction as this channel sends it."),
+    number(
+        "mark_iv",
+        "Implied volatility of the mark, a fraction as this channel sends it; quotes say percent.",
+    ),
 )
+
+
+def _as_sent(columns: tuple[ColumnSpec, ...]) -> tuple[str, ...]:
+    """The natural key of samples: only what the venue said twice in the same words is the same."""
+    return tuple(column.name for column in columns if column.name != "recv_ts")
+
 
 SPECS: Final = (
     TableSpec(
@@ -100,9 +109,9 @@ SPECS: Final = (
     ),
     TableSpec(
         name="funding",
-        doc="Funding of perpetuals.",
+        doc="Funding of perpetuals: every hour as the venue keeps it, and the rate of the moment as it was streamed.",
         columns=_FUNDING,
-        natural_key=("venue", "instrument", "type", "ts"),
+        natural_key=_as_sent(_FUNDING),
         sort_key=("venue", "instrument", "type", "ts", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),
@@ -113,7 +122,7 @@ SPECS: Final = (
         name="index_prices",
         doc="Values of the venue's price indices.",
         columns=_INDEX_PRICES,
-        natural_key=("venue", "instrument", "ts"),
+        natural_key=_as_sent(_INDEX_PRICES),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),
@@ -123,7 +132,7 @@ SPECS: Final = (
         name="volatility_index",
         doc="The venue's volatility indices (DVOL), streamed values and bars.",
         columns=_VOLATILITY_INDEX,
-        natural_key=("venue", "instrument", "resolution", "ts"),
+        natural_key=_as_sent(_VOLATILITY_INDEX),
         sort_key=("venue", "instrument", "resolution", "ts", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),
@@ -145,7 +154,7 @@ SPECS: Final = (
         name="marks",
         doc="Mark price and volatility of whole option chains, where the venue's cheap channel of them is recorded.",
         columns=_MARKS,
-        natural_key=("venue", "instrument", "ts"),
+        natural_key=_as_sent(_MARKS),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),

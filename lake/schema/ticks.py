@@ -29,7 +29,7 @@ EVENT: Final = (
 )
 RECV_DOC: Final = "When the frame reached us, UTC, by our clock."
 
-_QUOTES: Final = (
+QUOTES: Final = (
     *EVENT,
     time("recv_ts", RECV_DOC, null=False),
     number("bid_price", "Best bid; coin for inverse options, else quote currency."),
@@ -99,8 +99,8 @@ SPECS: Final = (
         name="quotes",
         doc="Ticker frames: best bid and ask, mark, volatilities, the venue's Greeks. "
         "A null is what the venue did not quote or could not compute.",
-        columns=_QUOTES,
-        natural_key=tuple(c.name for c in _QUOTES if c.name != "recv_ts"),
+        columns=QUOTES,
+        natural_key=tuple(c.name for c in QUOTES if c.name != "recv_ts"),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
         partitioned=True,
         stats=("instrument", "ts"),

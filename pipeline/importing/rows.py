@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.deribit.names import family
+from collectors.deribit.names import family, index_family
 from lake.conform import conform
 from lake.errors import InputError
 from lake.schema import TABLES, TableSpec
@@ -20,6 +20,7 @@ from pipeline.importing.formats import FileFormat, Source
 Array: TypeAlias = "pa.Array[Any]"
 US: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 NS_IN_US: Final = 1_000
+OF_INDICES: Final = frozenset({"index_prices", "volatility_index"})
 SIDES: Final = {"trades": ("buy", "sell"), "book": ("bid", "ask")}
 _DECIMAL_POINT: Final = re.compile(r"(?<=\d)D(?=\d)")
 """Some archives write names in upper case, also the `d` that is the decimal point of a strike."""
@@ -89,7 +90,7 @@ class RowMaker:
         for code, name in enumerate(coded.dictionary.to_pylist()):
             known = self.families.get(name)
             if known is None:
-                known = self.families[name] = _family(name)
+                known = self.families[name] = _family(name, self.format.table)
             found.append(known if isinstance(known, str) else None)
             if not isinstance(known, str):
                 positions = np.flatnonzero(np.asarray(pc.equal(coded.indices, code).fill_null(False)))
@@ -130,9 +131,9 @@ def _odd_sides(spec: TableSpec, columns: Mapping[str, Array]) -> dict[int, str]:
     return {at: f"side: {columns['side'][at].as_py()!r} is none of {', '.join(words)}" for at in found}
 
 
-def _family(name: str) -> str | InputError:
+def _family(name: str, table: str) -> str | InputError:
     try:
-        return family(name)
+        return index_family(name) if table in OF_INDICES else family(name)
     except InputError as error:
         return error
 

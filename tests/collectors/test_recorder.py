@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.deribit.selection import Listing, choose, deal, decode_listings, trade_channels
+from collectors.deribit.selection import (
+    Listing,
+    choose,
+    deal,
+    decode_listings,
+    index_channels,
+    instrument_channels,
+    platform_channels,
+    trade_channels,
+)
 from collectors.recorder import Recorder
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError, VenueRefusedError, VenueUnavailableError
@@ -213,18 +222,50 @@ def test_trades_come_by_kind_and_currency() -> None:
     ]
 
 
+def test_sampled_series_are_chosen_by_name_and_by_what_the_instruments_settle_against() -> None:
+    rows = [
+        Listing("BTC-PERPETUAL", "future", settlement_period="perpetual", price_index="btc_usd"),
+        Listing("SOL_USDC-PERPETUAL", "future", settlement_period="perpetual", price_index="sol_usdc"),
+        Listing("BTC-1JAN27-90000-C", "option", price_index="btc_usd"),
+        Listing("OLD_USDC-PERPETUAL", "future", price_index="old_usdc", is_active=False),
+        Listing("ETH_USDC", "spot", price_index="eth_usdc"),
+    ]
+    usual = [
+        "deribit_price_index.btc_usd",
+        "deribit_price_index.sol_usdc",
+        "deribit_volatility_index.btc_usd",
+    ]
+    assert index_channels(rows, CollectorSettings()) == usual
+    assert index_channels(rows, CollectorSettings(series=("marks",))) == ["markprice.options.btc_usd"]
+    assert index_channels(rows, CollectorSettings(name_pattern="SOL.*")) == ["deribit_price_index.sol_usdc"]
+    assert index_channels(rows, CollectorSettings(shard="2/2")) == []
+    assert platform_channels(CollectorSettings(shard="2/2")) == [
+        "platform_state",
+        "platform_state.public_methods_state",
+    ]
+    assert platform_channels(CollectorSettings(series=())) == []
+    assert instrument_channels("SOL_USDC-PERPETUAL", CollectorSettings(funding_interval="100ms")) == [
+        "ticker.SOL_USDC-PERPETUAL.100ms",
+        "book.SOL_USDC-PERPETUAL.100ms",
+        "perpetual.SOL_USDC-PERPETUAL.100ms",
+    ]
+    assert len(instrument_channels("SOL_USDC-PERPETUAL", CollectorSettings(series=()))) == 2
+    assert len(instrument_channels("BTC-1JAN27-90000-C", CollectorSettings())) == 2
+
+
 @given(count=st.integers(0, 400), per_connection=st.integers(2, 300))
 def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_connection: int) -> None:
-    names = [f"N{number}" for number in range(count)]
+    names = [f"N{number}-PERPETUAL" if number % 3 == 0 else f"N{number}" for number in range(count)]
+    weights = {name: 3 if name.endswith("-PERPETUAL") else 2 for name in names}
     chosen = CollectorSettings(channels_per_connection=per_connection)
-    if 2 * count + 1 > 30 * per_connection:
+    if sum(weights.values()) + 1 > 30 * per_connection:
         with pytest.raises(SettingsError, match="connections"):
             deal(names, ["trades.any.any.100ms"], chosen)
         return
     hands = deal(names, ["trades.any.any.100ms"], chosen)
     assert sorted(name for hand in hands for name in hand) == sorted(names)
-    sizes = [2 * len(hand) + (number == 0) for number, hand in enumerate(hands)]
-    assert max(sizes) - min(sizes) <= 2
+    sizes = [sum(map(weights.__getitem__, hand)) + (number == 0) for number, hand in enumerate(hands)]
+    assert max(sizes) - min(sizes) <= 3
 
 
 @pytest.mark.parametrize(
@@ -240,6 +281,8 @@ def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_co
         ({"reply_timeout_s": 0}, "reply_timeout_s"),
         ({"relist_seconds": 0}, "relist_seconds"),
         ({"top_by_open_interest": 0}, "top_by_open_interest"),
+        ({"series": ("dvol",)}, "dvol"),
+        ({"funding_interval": "1s"}, "funding_interval"),
         ({"shard": "4/3"}, "shard"),
         ({"shard": "one"}, "1/3"),
     ],

@@ -12,6 +12,7 @@ import pytest
 
 from collectors.deribit.channels import classify
 from collectors.recorder import Recorder
+from collectors.settings import SERIES
 from collectors.simulator import SimulatorSettings, feeds
 from collectors.simulator.orders import read_order
 from collectors.simulator.server import Simulator
@@ -103,6 +104,20 @@ def test_a_listing_at_runtime_is_recorded_within_seconds(
 
     if not announces:
         drop_creations(monkeypatch)
+    run(scenario())
+
+
+def test_an_index_of_a_new_listing_is_recorded_on_the_first_connection() -> None:
+    async def scenario() -> None:
+        name, channel = "BTC_USDC-25DEC26-123000-C", "deribit_price_index.btc_usdc"
+        chosen = {"name_pattern": f"BTC-.*|{name}", "series": SERIES, "channels_per_connection": 20}
+        async with venue() as simulator, recording(simulator, **chosen) as (recorder, sink):
+            assert "deribit_price_index.btc_usd" in recorder.sessions[0].channels
+            assert not [c for session in recorder.sessions for c in session.channels if c == channel]
+            await simulator.do(read_order({"action": "list", "instrument": name}))
+            await within(lambda: any(f'"{channel}"'.encode() in frame for frame in sink.data), sink)
+            assert {channel, "markprice.options.btc_usdc"} <= set(recorder.sessions[0].channels)
+
     run(scenario())
 
 

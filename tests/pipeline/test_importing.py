@@ -270,7 +270,7 @@ def test_units_of_time(root: Root, tmp_path: Path) -> None:
             f'ts = {{ column = "t", unit = "{unit}" }}\n[constants]\nvenue = "deribit"\n'
         )
         path = tmp_path / f"{unit}.csv"
-        path.write_text(f"i,p,t\nBTC_USDC,{number}.5,{cell}\n")
+        path.write_text(f"i,p,t\nbtc_usd,{number}.5,{cell}\n")
         import_files(root, [path], read_mapping(mapping))
     times = query(root, "SELECT DISTINCT ts FROM index_prices")["ts"].cast(pa.int64()).to_pylist()
     assert times == [1_700_000_000_250_000]
