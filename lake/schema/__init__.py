@@ -7,11 +7,7 @@ beside it hold the contracts, grouped by where the rows come from.
 
 from typing import Final
 
-<<<<<<< HEAD
-from lake.schema import derived, ledger, market, prices, ticks
-=======
-from lake.schema import ledger, market, sampled, ticks
->>>>>>> main
+from lake.schema import derived, ledger, market, prices, sampled, ticks
 from lake.schema.ledger import COUNTED
 from lake.schema.spec import (
     PARTITION_COLUMNS,
@@ -38,9 +34,7 @@ __all__ = [
 ]
 
 TABLES: Final[dict[str, TableSpec]] = {
-<<<<<<< HEAD
-    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *derived.SPECS, *prices.SPECS, *ledger.SPECS)
-=======
-    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *sampled.SPECS, *ledger.SPECS)
->>>>>>> main
+    spec.name: spec
+    for module in (ticks, market, sampled, derived, prices, ledger)
+    for spec in module.SPECS
 }
