@@ -441,6 +441,98 @@ def _day(text: str) -> datetime.date:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
 
 
+@app.command("import")
+def import_(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="CSV files: plain, .gz, .zst or .bz2.")],
+    tardis: Annotated[
+        str | None,
+        typer.Option(help="Tardis' data type: trades, quotes, options_chain, derivative_ticker, …"),
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring files that you own into the lake: Tardis' CSV files, or any CSV with a mapping of its columns.
+
+    Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
+    """
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from pipeline.importing import TARDIS, import_files, read_mapping
+
+    this: _Context = context.obj
+    if mapping is not None and tardis is None:
+        form = read_mapping(mapping)
+    elif mapping is None and tardis is not None and tardis in TARDIS:
+        form = TARDIS[tardis]
+    else:
+        raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    columns = (
+        *Progress.get_default_columns()[:2],
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task("import", total=size)
+        report = import_files(
+            this.root(create=True), files, form, on_bytes=lambda n: progress.advance(task, n)
+        )
+    show(report.files, title="imported", as_json=as_json)
+    if report.refused:
+        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
+        raise typer.Exit(1)
+
+
+MonthOption = Annotated[list[str] | None, typer.Option(help="Only this month, YYYY-MM; repeatable.")]
+
+
+@app.command()
+def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
+    """Make bars of our own (1m, 5m, 1h) from trades and from the venue's candles, and compare the two.
+
+    Example: lake candles --month 2026-11
+    """
+    from pipeline.bars import agreement, derive_bars
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    root = this.root()
+    done = derive_bars(root, months=_months(month), progress=progress)
+    compared = agreement(root)
+    if as_json:
+        sys.stdout.write(
+            json.dumps({"derived": [dataclasses.asdict(part) for part in done], "agreement": compared})
+        )
+        return
+    show([dataclasses.asdict(part) for part in done], title="bars")
+    show(compared, title="bars from trades against the venue's candles")
+
+
+@app.command()
+def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
+    """Compare dated futures with their perpetual and their index, for every minute in which both have a candle.
+
+    Example: lake basis --month 2026-11
+    """
+    from pipeline.basis import derive_basis
+    from quality.watching import progress
+
+    this: _Context = context.obj
+    done = derive_basis(this.root(), months=_months(month), progress=progress)
+    show([dataclasses.asdict(part) for part in done], title="basis", as_json=as_json)
+
+
+def _months(texts: list[str] | None) -> list[datetime.date] | None:
+    """The first days of months given as YYYY-MM."""
+    try:
+        return [datetime.date.fromisoformat(f"{text}-01") for text in texts] if texts else None
+    except ValueError:
+        raise typer.BadParameter(f"{texts} are no months; write them like 2026-11") from None
+
+
 @app.command()
 def surface(
     context: typer.Context,
