@@ -458,9 +458,10 @@ def import_(
 
     Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
     """
-    from pipeline.importing import TARDIS, import_files, read_mapping
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from pipeline.importing import TARDIS, import_files, read_mapping
 
     this: _Context = context.obj
     if mapping is not None and tardis is None:
@@ -497,7 +498,6 @@ def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag
     Example: lake candles --month 2026-11
     """
     from pipeline.bars import agreement, derive_bars
-
     from quality.watching import progress
 
     this: _Context = context.obj
@@ -520,7 +520,6 @@ def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag =
     Example: lake basis --month 2026-11
     """
     from pipeline.basis import derive_basis
-
     from quality.watching import progress
 
     this: _Context = context.obj

@@ -23,6 +23,7 @@ from duckdb.func import ARROW, SPECIAL
 
 from lake import delta_log
 from lake.delta import Table
+from lake.derived_views import DERIVED_VIEWS
 from lake.errors import CorruptionError, QueryError
 from lake.exact import as_sent_sql
 from lake.file_pruning import planned_scans, prune
@@ -81,6 +82,7 @@ class Connection:
             self._planner.execute(f'CREATE TABLE "{spec.name}" ({columns})')
             self._sql.execute(_empty_view(spec))
         for connection, folders in ((self._planner, []), (self._sql, [str(root.tables)])):
+            Extension(views=DERIVED_VIEWS).add_to(connection)
             extension.add_to(connection)
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET python_enable_replacements = false")

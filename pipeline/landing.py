@@ -93,7 +93,7 @@ def _coverage_row(total: Chunk, venue: str, stream: str) -> pa.Table:
         "end_ts": as_utc(total.end_ns),
         **{
             name: counts[name]
-            for name in ("frames", "events", "responses", "control", "rejected", "records_lost")
+            for name in ("frames", "events", "responses", "imported", "control", "rejected", "records_lost")
         },
         **{f"rows_{name}": counts[f"rows_{name}"] for name in COUNTED},
     }

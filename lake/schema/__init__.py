@@ -7,7 +7,7 @@ beside it hold the contracts, grouped by where the rows come from.
 
 from typing import Final
 
-from lake.schema import books, derived, ledger, market, sampled, surface, ticks
+from lake.schema import books, derived, ledger, market, prices, sampled, surface, ticks
 from lake.schema.ledger import COUNTED
 from lake.schema.spec import (
     PARTITION_COLUMNS,
@@ -35,6 +35,6 @@ __all__ = [
 
 TABLES: Final[dict[str, TableSpec]] = {
     spec.name: spec
-    for module in (ticks, market, sampled, books, derived, surface, ledger)
+    for module in (ticks, market, sampled, books, derived, surface, prices, ledger)
     for spec in module.SPECS
 }

@@ -60,6 +60,7 @@ _COVERAGE: Final = (
     long("frames", "WebSocket frames in the segment.", null=False),
     long("events", "Our own events in the segment.", null=False),
     long("responses", "REST responses in the segment.", null=False),
+    long("imported", "Rows of an imported file, which is a stream of its own.", null=False),
     long("control", "Frames that carry no data: acknowledgements, heartbeats.", null=False),
     long("records_lost", "Records of the segment that the disk no longer gave back.", null=False),
     long("rejected", "Frames or rows put into quarantine.", null=False),
