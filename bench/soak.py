@@ -116,12 +116,15 @@ def _sent(venue: SimulatorProcess) -> int:
 def _problems(root: Path, sent: int) -> list[str]:
     lake_says(root, "verify")  # raises with what it finds
     [row] = query(
-        open_root(root), "SELECT sum(frames)::BIGINT AS frames, sum(rejected)::BIGINT AS rejected FROM coverage"
+        open_root(root),
+        "SELECT sum(frames)::BIGINT AS frames, sum(rejected)::BIGINT AS rejected FROM coverage",
     ).to_pylist()
     told = query(open_root(root), "SELECT cause, count(*) AS n FROM gaps GROUP BY cause").to_pylist()
     problems = [f"{row['n']} gaps: {row['cause']}" for row in told]
     if row["frames"] < sent or row["rejected"]:
-        problems.append(f"{sent} frames sent before the end, {row['frames']} in the lake, {row['rejected']} refused")
+        problems.append(
+            f"{sent} frames sent before the end, {row['frames']} in the lake, {row['rejected']} refused"
+        )
     return problems
 
 

@@ -122,7 +122,9 @@ def daemon(
             process.wait()
 
 
-def wait_until_flowing(venue: SimulatorProcess, watched: Watched, frames: int, patience_s: float = 60.0) -> None:
+def wait_until_flowing(
+    venue: SimulatorProcess, watched: Watched, frames: int, patience_s: float = 60.0
+) -> None:
     """Return when the venue has sent so many frames.
 
     Raises:

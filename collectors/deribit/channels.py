@@ -15,6 +15,7 @@ Interval = Literal["raw", "100ms", "agg2"]
 TABULATED: Final = ("ticker", "book", "trades")
 CREATION: Final = "instrument.creation"
 STATE: Final = "instrument.state"
+PLATFORM: Final = "platform_state"
 
 CHANNELS_REMEMBERED: Final = 1 << 16
 _TWO_PART_CLASSES: Final = ("instrument", "chart", "block_rfq")

@@ -12,9 +12,10 @@ from typing import Any
 
 from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
-from collectors.healing import Healer, HealingPace
+from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.sink import Tape
+from collectors.trade_healing import HealingPace
 from lake.events import ClockSkewed, Gap, decode_response
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
