@@ -1,4 +1,4 @@
-"""A `lake collect` daemon under observation: memory and CPU of the collector and of its ingester, as Linux counts them."""
+"""A `lake collect` daemon under observation: memory and CPU of it and of its ingester, as Linux counts them."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class Session:
         finally:
             now_ns = self._tape.now_ns()
             self._subscriptions.lost(now_ns)
-            self._end_gap(now_ns)
+            self._tell_back(self._end_gap(now_ns))
 
     def _has_been_stable(self) -> bool:
         """Whether the last connection lived long enough to forgive the failures before it."""
@@ -276,8 +276,9 @@ class Session:
         elif self._gap_may_end:
             # The gap is told before the frame that ends it: one that is on disk then never follows an untold gap.
             told_ns, recv_ns = self._tape.now_ns(), self._tape.now_ns()
-            self._end_gap(recv_ns, told_ns)
+            gap = self._end_gap(recv_ns, told_ns)
             self._last_frame_ns = self._tape.frame(payload, self.number, recv_ns)
+            self._tell_back(gap)
         else:
             self._last_frame_ns = self._tape.frame(payload, self.number)
         if self._on_lifecycle is not None and is_lifecycle(payload):
@@ -298,15 +299,18 @@ class Session:
         gap = GapOpened(start_ns=start_ns, cause=CAUSE_DISCONNECT, connection=self.number)
         self._gap = self._tape.holes.open(gap)
 
-    def _end_gap(self, end_ns: int, told_ns: int | None = None) -> None:
+    def _end_gap(self, end_ns: int, told_ns: int | None = None) -> Gap | None:
         """Write down the gap that ends now, if one is open; at `told_ns` where that is not now."""
         self._gap_may_end = False
         if self._gap is None:
-            return
+            return None
         gap = self._tape.holes.close(self._gap, end_ns, told_ns=told_ns)
         self._gap = None
         self.gaps += 1
-        if self._listener is not None:
+        return gap
+
+    def _tell_back(self, gap: Gap | None) -> None:
+        if gap is not None and self._listener is not None:
             self._listener.back(self, gap)
 
     # -- asking

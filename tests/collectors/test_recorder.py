@@ -58,22 +58,22 @@ def test_a_recording_lists_subscribes_records_and_sums_up() -> None:
             for peer in peers:
                 for channel in peer.channels:
                     await peer.push(tick(1, channel))
-            await sink.until(lambda: len(sink.data) == 11)
+            await sink.until(lambda: len(sink.data) == 12)
             recorder.stop()
             summary = await running
 
             names = [r["instrument_name"] for r in ROWS if r["is_active"]]
             expected = {f"{kind}.{name}.100ms" for name in names for kind in ("ticker", "book")}
-            expected |= {"trades.any.BTC.100ms", "instrument.creation.any.BTC", "instrument.state.any.BTC"}
+            expected |= {"platform_state", "trades.any.BTC.100ms", "instrument.creation.any.BTC", "instrument.state.any.BTC"}
             assert {channel for peer in peers for channel in peer.channels} == expected
-            assert (summary.channels_asked, summary.channels_acknowledged) == (11, 11)
+            assert (summary.channels_asked, summary.channels_acknowledged) == (12, 12)
             assert (summary.instruments, summary.connections, summary.reconnects, summary.gaps) == (
                 4,
                 3,
                 0,
                 0,
             )
-            assert summary.frames == len(sink.frames) == 11 + 3 * 2
+            assert summary.frames == len(sink.frames) == 12 + 3 * 2
             assert summary.frame_bytes == sum(map(len, sink.frames))
             assert {record[1] for record in sink.records} == {0, 1, 2, 3}
             [response] = [decode_response(r[0]) for r in sink.records if r[2] == RecordKind.RESPONSE]
@@ -92,7 +92,7 @@ def test_only_the_connection_that_was_lost_has_a_gap() -> None:
         async with serving() as venue:
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=7), sink)
+            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=8), sink)
             running = asyncio.create_task(recorder.run())
             peers = [await venue.peer(), await venue.peer()]
             await sink.until(lambda: len(sink.events(Subscribed)) == 2)
@@ -154,7 +154,7 @@ def test_one_refused_session_ends_the_others_and_the_error_comes_out_with_everyt
             venue.answer = refuse_book
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=7), sink)
+            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=8), sink)
             with pytest.raises(VenueRefusedError, match="100ms"):
                 await recorder.run()
             assert [event.clean for event in sink.events(SessionStopped)] == [False]

@@ -164,14 +164,14 @@ def test_parts_are_disjoint_and_together_everything_with_the_trades_once() -> No
 def test_a_new_connection_is_opened_when_all_are_full_and_the_rest_waits_when_none_may_be() -> None:
     async def scenario() -> None:
         async with venue(6) as simulator:
-            full = {"channels_per_connection": 18, "connections_max": 2}
+            full = {"channels_per_connection": 19, "connections_max": 2}
             async with recording(simulator, **full) as (recorder, sink):
-                assert [len(session.channels) for session in recorder.sessions] == [18]
+                assert [len(session.channels) for session in recorder.sessions] == [19]
                 names = [f"BTC-25DEC26-{strike}-C" for strike in range(123_000, 133_000, 1_000)]
                 for name in names:
                     await simulator.do(read_order({"action": "list", "instrument": name}))
                 await within(lambda: all(of(sink, name) for name in names[:9]), sink)
-                assert [len(session.channels) for session in recorder.sessions] == [18, 18]
+                assert [len(session.channels) for session in recorder.sessions] == [19, 18]
                 assert set(listed(simulator)).difference(recorded(recorder)) == {names[9]}
                 await simulator.do(read_order({"action": "expire", "instrument": names[0]}))
                 await within(lambda: bool(of(sink, names[9])), sink)
