@@ -213,6 +213,7 @@ class Silence:
         self._silent: dict[str | None, int] = {}
         self._rested_ns: dict[str, int] = {}
         self._newest_ns = 0
+        self._all_silent_until_ns = 0
 
     def heard(self, channel: str, recv_ns: int) -> list[Silent] | None:
         """A frame came; the silences that it ends, if any."""
@@ -221,7 +222,11 @@ class Silence:
             arrivals = self._arrivals[channel] = deque(maxlen=ARRIVALS_KEPT)
         arrivals.append(recv_ns)
         self._newest_ns = recv_ns
-        return self._end((None, channel), recv_ns) if self._silent else None
+        if not self._silent:
+            return None
+        if None in self._silent:
+            self._all_silent_until_ns = recv_ns
+        return self._end((None, channel), recv_ns)
 
     def check(self, now_ns: int, resting_ns: RestingSince) -> tuple[list[Quiet], list[Silent]]:
         """The silences that have begun by now, and those that end because there is a reason to rest."""
@@ -236,15 +241,17 @@ class Silence:
                 self._rested_ns[channel] = now_ns
                 ended += self._end((channel,), rests_ns)
                 continue
-            since_ns = max(last_ns, self._rested_ns.get(channel, 0))
+            since_ns = max(last_ns, self._rested_ns.get(channel, 0), self._all_silent_until_ns)
             pause_ns = now_ns - since_ns
             if pause_ns > SILENCE_MIN_S * S_IN_NS and pause_ns > _patience_ns(arrivals):
                 quiet.append(Quiet(channel, since_ns))
         if None in self._silent:
             return [], ended + (self._end((None,), now_ns) if not quiet else [])
-        if quiet and not self._silent and now_ns - self._newest_ns > SILENCE_MIN_S * S_IN_NS:
+        if quiet and now_ns - self._newest_ns > SILENCE_MIN_S * S_IN_NS:
             # Nobody speaks: that is one silence, of the connection, and not one per channel.
-            quiet = [Quiet(None, max(self._newest_ns, min(since_ns for _, since_ns in quiet)))]
+            since_ns = max(self._newest_ns, min(since_ns for _, since_ns in quiet))
+            ended += self._end(tuple(self._silent), since_ns)
+            quiet = [Quiet(None, since_ns)]
         begun = [one for one in quiet if one.channel not in self._silent]
         self._silent.update(begun)
         return begun, ended
