@@ -7,7 +7,7 @@ need not be read further back than the last such statement. What it says is then
 - All others lack what came since the last record of all; or since the gap that this life was to close, where it
   ended before its connections were there.
 - A book without its snapshot, a silence, a channel refused ended with the life: from there on everything is lacking.
-- Trades that were still to be fetched are still to be fetched.
+- Trades that were still to be fetched are still to be fetched, and the next of an instrument follows the last seen.
 """
 
 from __future__ import annotations
@@ -18,15 +18,26 @@ from pathlib import Path
 
 import msgspec
 
+from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import Unrecorded
+from collectors.deribit.trade_answers import ANSWERS, TRADES_MARK, TradeNumber, notified_trades, trade_numbers
 from collectors.holes import CAUSE_CRASHED, CAUSE_STOPPED, Key, is_of_connection, is_to_heal, key_of
-from lake.errors import SchemaDriftError
-from lake.events import Event, Gap, GapOpened, GapsOpen, GapWithdrawn, SessionStarted, decode_event
+from lake.errors import SchemaDriftError, VenueRefusedError
+from lake.events import (
+    Event,
+    Gap,
+    GapOpened,
+    GapsOpen,
+    GapWithdrawn,
+    SessionStarted,
+    decode_event,
+    decode_response,
+)
 from lake.spool import Batch, PreviousLife, RecordKind, read_segment, sealed_segments
 
-Found = Event | None
-"""What a record says of gaps; None: data came."""
+Found = Event | list[TradeNumber]
+"""What a record says of gaps; or data came, with trades in it or without."""
 
 
 @dataclass(slots=True)
@@ -36,15 +47,20 @@ class _Tail:
     started: SessionStarted | None = None
     open: dict[Key, GapOpened] = field(default_factory=dict)
     data: bool = False
+    newest_trades: dict[str, int] = field(default_factory=dict)
 
     def take(self, found: Found) -> None:
         match found:
-            case None:
+            case list():
                 self.data = True
+                for trade in found:
+                    known = self.newest_trades.get(trade.instrument_name, trade.trade_seq)
+                    self.newest_trades[trade.instrument_name] = max(known, trade.trade_seq)
             case SessionStarted():
-                self.started, self.data = found, False
+                self.started, self.data, self.newest_trades = found, False, dict(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.open_gaps}
             case GapsOpen():
+                self.newest_trades = dict(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.gaps}
             case GapOpened():
                 self.open[key_of(found)] = found
@@ -65,6 +81,7 @@ class _Tail:
             cause,
             {gap.connection: gap.start_ns for gap in lost if gap.connection is not None},
             tuple(gap if is_to_heal(gap) else _ended(gap, since_ns) for gap in rest),
+            self.newest_trades,
         )
 
     def _carried_cause(self, carried_ns: int | None, since_ns: int) -> str | None:
@@ -91,7 +108,7 @@ def _is_enough(told: list[list[Found]]) -> bool:
     """Whether the newest parts of a stream, newest first, say all that there is to know of its end."""
     if any(isinstance(found, SessionStarted) for found in told[-1]):
         return True
-    flowed = any(found is None for part in told for found in part)
+    flowed = any(isinstance(found, list) for part in told for found in part)
     return flowed and any(isinstance(found, GapsOpen) for found in told[-1])
 
 
@@ -103,19 +120,30 @@ def _ended(gap: GapOpened, end_ns: int) -> GapOpened:
 
 
 def _read(path: Path) -> Iterator[Found]:
-    """What a segment says of gaps, and once between two such events that data came."""
+    """What a segment says of gaps, every trade in it, and once between two of these that data came."""
     flowing = False
     for batch in read_segment(path, skip_damage=True):
         if not isinstance(batch, Batch):
             continue
         for kind, payload in zip(batch.kind.tolist(), batch.payloads, strict=True):
-            if kind == RecordKind.EVENT:
-                try:
-                    event = decode_event(payload)
-                except SchemaDriftError:
-                    continue  # of a later version: ingest puts it into quarantine
-                flowing = False
-                yield event
-            elif kind == RecordKind.FRAME and not flowing and is_notification(payload):
-                flowing = True
-                yield None
+            found = _found(RecordKind(kind), payload, flowing=flowing)
+            if found is not None:
+                flowing = isinstance(found, list)
+                yield found
+
+
+def _found(kind: RecordKind, payload: bytes, *, flowing: bool) -> Found | None:
+    """What a record says; None where that is nothing new, or cannot be read: ingest keeps it with its reason."""
+    try:
+        if kind == RecordKind.EVENT:
+            return decode_event(payload)
+        if kind == RecordKind.RESPONSE:
+            response = decode_response(payload)
+            return trade_numbers(wire.reply.decode(response.body).result) if ANSWERS in response.url else None
+        if not is_notification(payload):
+            return None
+        if payload.find(TRADES_MARK) >= 0:
+            return notified_trades(payload)
+    except (SchemaDriftError, VenueRefusedError, *wire.DECODE_ERRORS):
+        return None
+    return None if flowing else []

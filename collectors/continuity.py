@@ -154,6 +154,10 @@ class TradeSequences:
         known.high, known.high_ns = seq, recv_ns
         return hole
 
+    def newest(self) -> dict[str, int]:
+        """The highest number seen, by instrument."""
+        return {name: known.high for name, known in self._sequences.items()}
+
     def missing(self, hole: Hole) -> list[tuple[int, int]]:
         """The ranges within `hole` that are still missing, ascending; both ends included."""
         known = self._sequences.get(hole.instrument)

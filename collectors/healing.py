@@ -32,7 +32,7 @@ from lake.events import ClockSkewed, Gap, GapOpened
 
 CAUSE_BOOK: Final = "book_break"
 CAUSE_SILENCE: Final = "silence"
-RESTATED_S: Final = 30.0
+RESTATED_S: Final = 60.0
 """So often all that is open is told again: the next life need not read further back."""
 STATUS_S: Final = 5.0
 """While something is silent or locked, the venue is asked so often whether the market is open."""
@@ -93,8 +93,12 @@ class Healer:
                     if session.established.is_set():
                         self._resubscribe(session, group)
                 if time.monotonic() >= restate_s:
-                    self._tape.holes.restate()
+                    self.restate()
                     restate_s = time.monotonic() + RESTATED_S
+
+    def restate(self) -> None:
+        """Tell all that is open, and how far the trades have come."""
+        self._tape.holes.restate(self.watch.trades.newest())
 
     def finish(self) -> None:
         """Say what is missing now that nothing more will come."""
@@ -106,6 +110,7 @@ class Healer:
         for connection, silence in self.watch.silence.items():
             self._end_silences(connection, silence.interrupted(now_ns))
         self.trades.finish()
+        self.restate()
 
     # -- what the sessions tell
 
@@ -125,9 +130,13 @@ class Healer:
 
     def back(self, session: Session, gap: Gap) -> None:
         """A connection lacks what is in `gap`: of that, the trades can be had again."""
-        for channel in session.channels:
-            if classify(channel) == Channel("trades"):
-                self.trades.absent(channel, gap)
+        for channel in self._trade_channels(session.number):
+            self.trades.absent(channel, gap)
+
+    def _trade_channels(self, connection: int) -> list[str]:
+        """Those channels of a connection that bring the trades of many instruments."""
+        channels = (c for session in self._sessions if session.number == connection for c in session.channels)
+        return [channel for channel in channels if classify(channel) == Channel("trades")]
 
     # -- what the watch tells
 
@@ -207,10 +216,13 @@ class Healer:
             gap = self._silent.pop((connection, silent.channel), None)
             if gap is None:
                 continue
-            if silent.until_ns - gap.start_ns > SILENCE_MIN_S * S_IN_NS:
-                self._tape.holes.close(gap, silent.until_ns)
-            else:
+            if silent.until_ns - gap.start_ns <= SILENCE_MIN_S * S_IN_NS:
                 self._tape.holes.withdraw(gap)
+                continue
+            told = self._tape.holes.close(gap, silent.until_ns)
+            for channel in self._trade_channels(connection):
+                if silent.channel in (None, channel):
+                    self.trades.absent(channel, told)
 
     async def _ask_status(self, rest: RestClient) -> None:
         """While something is silent, or said to be locked, ask whether the market is open."""

@@ -6,7 +6,7 @@ collector can close what this one left open, and a line of `lake status`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from lake.events import Event, Gap, GapOpened, GapsOpen, GapWithdrawn
@@ -92,6 +92,7 @@ class Holes:
         )  # fmt: skip
         self._write(withdrawn, gap.connection or 0)
 
-    def restate(self) -> None:
+    def restate(self, newest_trades: Mapping[str, int]) -> None:
         """Tell all that are open, as the place from which the stream can be understood."""
-        self._write(GapsOpen(at_ns=self._now_ns(), gaps=list(self._open.values())))
+        gaps = list(self._open.values())
+        self._write(GapsOpen(at_ns=self._now_ns(), gaps=gaps, newest_trades=dict(newest_trades)))

@@ -112,6 +112,7 @@ class Recorder:
                 unrecorded_since_ns=self._unrecorded.since_ns if self._unrecorded else None,
                 unrecorded_cause=self._unrecorded.cause if self._unrecorded else None,
                 open_gaps=list(self._unrecorded.holes) if self._unrecorded else [],
+                newest_trades=dict(self._unrecorded.newest_trades) if self._unrecorded else {},
             )
         )
         self._inherit()
@@ -146,8 +147,12 @@ class Recorder:
 
     def _inherit(self) -> None:
         """Close what the last life left open, and go on healing what it was healing."""
+        if self._unrecorded is None:
+            return
+        for instrument, seq in self._unrecorded.newest_trades.items():
+            self.healer.watch.trades.note(instrument, seq, self._unrecorded.first_ns)
         holes = self._tape.holes
-        for gap in self._unrecorded.holes if self._unrecorded else ():
+        for gap in self._unrecorded.holes:
             holes.adopt([gap])
             if is_to_heal(gap):
                 self.healer.trades.inherit(gap)
@@ -171,7 +176,7 @@ class Recorder:
         self._fleet.deal(names, [*trade_channels(settings), *lifecycle_channels(settings), PLATFORM])
         self._close_forlorn()
         self._unrecorded = None
-        self._tape.holes.restate()
+        self.healer.restate()
         _log.info("recording %d instruments over %d connections", len(names), len(self.sessions))
 
     def _session(self, number: int, channels: list[str]) -> Session:

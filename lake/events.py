@@ -16,7 +16,8 @@ from lake.errors import SchemaDriftError
 class SessionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
     """A collector process began to record; first event of its life.
 
-    `open_gaps` are those that the life before left open: they are closed, or healed, by this one.
+    `open_gaps` are those that the life before left open: they are closed, or healed, by this one. `newest_trades` are
+    the highest trade numbers that were seen before it, by instrument.
     """
 
     at_ns: int
@@ -27,6 +28,7 @@ class SessionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     unrecorded_since_ns: int | None = None
     unrecorded_cause: str | None = None
     open_gaps: list[GapOpened] = []
+    newest_trades: dict[str, int] = {}
 
 
 class SessionStopped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -93,10 +95,14 @@ class GapWithdrawn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class GapsOpen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
-    """All gaps that are open now; told now and then, so that nobody needs to read far back to know them."""
+    """All gaps that are open now; told now and then, so that nobody needs to read far back to know them.
+
+    `newest_trades` is the highest trade number seen so far, by instrument.
+    """
 
     at_ns: int
     gaps: list[GapOpened] = []
+    newest_trades: dict[str, int] = {}
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):

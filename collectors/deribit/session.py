@@ -51,6 +51,8 @@ class Unrecorded:
     earlier_ns: Mapping[int, int] = field(default_factory=dict)
     holes: tuple[GapOpened, ...] = ()
     """What the last life left open beside that: a book without its snapshot, trades not fetched yet, …"""
+    newest_trades: Mapping[str, int] = field(default_factory=dict)
+    """The highest trade number seen, by instrument: the next one follows it, whoever sees it."""
 
     @property
     def first_ns(self) -> int:

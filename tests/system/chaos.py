@@ -7,7 +7,6 @@ the middle of a silence, stopped, and started again. The venue's books are asked
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -66,6 +65,7 @@ class Chaos:
     chance: random.Random
     truths: list[Truth] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
+    breath_s: float = BREATH_S
     _life: subprocess.Popen[bytes] | None = None
     _listed: int = 0
     _names: list[str] = field(default_factory=list)
@@ -174,12 +174,12 @@ class Chaos:
     # -- faults
 
     def cycle(self) -> None:
-        """Every fault once or more."""
+        """Every fault once or more; a half-open connection, which takes longest to be found out, first."""
         steps = [getattr(self, name) for name in dir(self) if name.startswith("fault_")]
         self.chance.shuffle(steps)
-        for step in steps:
+        for step in sorted(steps, key=lambda step: step != self.fault_half_open):
             step()
-            time.sleep(BREATH_S * self.chance.uniform(0.5, 1.5))
+            time.sleep(self.breath_s * self.chance.uniform(0.5, 1.5))
 
     def fault_order(self) -> None:
         self.order("duplicate", channel="*", count=20)
@@ -200,21 +200,21 @@ class Chaos:
 
     def fault_clock(self) -> None:
         self.order("skew", ms=self.chance.choice((-1500, 1500)))
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.order("skew", ms=0)
 
     def fault_drops(self) -> None:
         self.order("drop", session=self.session(), code=1012, reason="service restart")
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.order("drop", session=self.session())
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.order("drop_all")
 
     def fault_calls(self) -> None:
         self.order("partial", channels=["ticker.ETH*", "book.ETH*"])
         self.order("channel_limit", count=20)
         self.order("drop", session=self.session())
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.order("channel_limit", count=500)
         self.order("fail", method="subscribe")
         self.order("drop", session=self.session())
@@ -242,9 +242,9 @@ class Chaos:
 
     def fault_listings(self) -> None:
         name = self.new_listing()
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.order("state", instrument=name, state="halted")
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.order("state", instrument=name, state="open")
         self.order("expire", instrument=name)
 
@@ -261,7 +261,7 @@ class Chaos:
         self.order("lose", channel="trades.*", count=1)
         self.order("drop_all")
         self.end_life(signal.SIGTERM)
-        time.sleep(BREATH_S)
+        time.sleep(self.breath_s)
         self.begin_life()
 
     def fault_kill(self) -> None:
@@ -303,9 +303,10 @@ def chaos(folder: Path, seed: int) -> Iterator[Chaos]:
                 this._life.wait()
 
 
-def run(folder: Path, *, cycles: int, seed: int) -> tuple[Case, list[str]]:
+def run(folder: Path, *, cycles: int, seed: int, breath_s: float = BREATH_S) -> tuple[Case, list[str]]:
     """So many cycles, a calm end, and everything in the tables; the case for the proof, and the orders given."""
     with chaos(folder, seed) as this:
+        this.breath_s = breath_s
         ended = threading.Event()
         asking = threading.Thread(target=this.ask_books, args=(ended,), daemon=True)
         asking.start()
@@ -326,8 +327,3 @@ def run(folder: Path, *, cycles: int, seed: int) -> tuple[Case, list[str]]:
 def _newest_trade(this: Chaos, name: str) -> int | None:
     found = this.rest(f"get_last_trades_by_instrument?instrument_name={name}&count=1&sorting=desc")["trades"]
     return found[0]["trade_seq"] if found else None
-
-
-def load() -> float:
-    """Runnable processes over the last minute."""
-    return os.getloadavg()[0]
