@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, each in a process of its own: `python -m bench [--long]`.
 
-Short forms together take about three minutes; `--long` gives each its longer form.
+Short forms together take about seven minutes; `--long` gives each its longer form.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "at_rest", "compaction", "query", "many_commits",
+    "full_load", "soak", "chaos",
 )  # fmt: skip
 
 

@@ -246,11 +246,11 @@ _GAPS: Final = (
     _text("stream", "Spool stream the interval belongs to.", null=False),
     _number32("connection", "Connection of the collector; null when all were concerned."),
     _text("instrument", "Instrument; null when all were concerned."),
-    _text("channel", "Channel; null when all were concerned."),
+    _text("channel", "Channel; null when all were concerned, but for those a healed row names."),
     _time("start_ts", "Last moment known to be recorded, UTC.", null=False),
     _time("end_ts", "First moment recorded again, UTC.", null=False),
     _text("cause", "Why nothing was recorded.", null=False),
-    _flag("healed", "Whether the records were obtained later by another way.", null=False),
+    _flag("healed", "Whether the records were obtained later by another way; takes them out of wider rows.", null=False),
     _long("records_lost", "How many, where that is known."),
 )
 

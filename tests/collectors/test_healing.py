@@ -16,7 +16,7 @@ from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.sink import Tape
 from collectors.trade_healing import HealingPace
-from lake.events import ClockSkewed, Gap, decode_response
+from lake.events import ClockSkewed, Gap, GapOpened, GapWithdrawn, decode_response
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
 from tests.collectors.venue import Peer, Venue, serving
@@ -99,6 +99,19 @@ def test_a_broken_book_is_subscribed_anew_until_its_snapshot_comes() -> None:
             assert gap.end_ns == scene.sink.time_of(book(20))
             assert scene.healer.resyncs >= 2
         assert len(scene.gaps("book_break")) == 1
+
+    run(scenario())
+
+
+def test_changes_in_another_order_are_no_gap() -> None:
+    async def scenario() -> None:
+        async with recording(HealingPace(tick_s=0.5)) as scene:
+            await scene.peer.push(book(10), book(12, 11), book(11, 10), book(13, 12), trades(1), trades(3))
+            await scene.sink.until(lambda: bool(scene.sink.events(GapWithdrawn)))
+        assert scene.gaps("book_break") == []
+        assert [gap.start_ns for gap in scene.sink.events(GapOpened) if gap.cause == "book_break"] == [
+            scene.sink.time_of(book(10))
+        ]
 
     run(scenario())
 
