@@ -26,6 +26,7 @@ from tests.system.proof import Verdict, prove
 
 CYCLES, CYCLES_LONG = 1, 6
 BOOKS_MUST: Final = 100
+PROBLEMS_SHOWN: Final = 40
 
 
 def figures(verdict: Verdict, orders: Counter[str], seconds: float) -> list[Figure]:
@@ -54,18 +55,19 @@ def main() -> None:
     parser.add_argument("--cycles", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--long", action="store_true", help=f"{CYCLES_LONG} cycles instead of {CYCLES}")
+    parser.add_argument("--folder", type=Path, help="keep the lake and the account here")
     options = parser.parse_args()
     cycles = options.cycles or (CYCLES_LONG if options.long else CYCLES)
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        case, done = run(Path(folder), cycles=cycles, seed=options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        case, done = run(options.folder or Path(temporary), cycles=cycles, seed=options.seed)
         verdict = prove(case)
         verdict.problems += verify(case.root).problems
     report(
         f"Chaos: {cycles} cycles of every fault, seed {options.seed}",
         figures(verdict, Counter(done), time.monotonic() - began_s),
     )
-    for problem in verdict.problems:
+    for problem in verdict.problems[:PROBLEMS_SHOWN]:
         sys.stdout.write(f"  {problem}\n")
     sys.exit(1 if verdict.problems else 0)
 

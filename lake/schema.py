@@ -250,7 +250,9 @@ _GAPS: Final = (
     _time("start_ts", "Last moment known to be recorded, UTC.", null=False),
     _time("end_ts", "First moment recorded again, UTC.", null=False),
     _text("cause", "Why nothing was recorded.", null=False),
-    _flag("healed", "Whether the records were obtained later by another way; takes them out of wider rows.", null=False),
+    _flag(
+        "healed", "Whether the records were obtained later; this takes them out of wider rows.", null=False
+    ),
     _long("records_lost", "How many, where that is known."),
 )
 
@@ -313,7 +315,18 @@ _SPECS: Final = (
         name="gaps",
         doc="Intervals that were not recorded, each with its cause.",
         columns=_GAPS,
-        natural_key=("venue", "stream", "connection", "instrument", "channel", "start_ts", "end_ts", "cause"),
+        natural_key=(
+            "venue",
+            "stream",
+            "connection",
+            "instrument",
+            "channel",
+            "start_ts",
+            "end_ts",
+            "cause",
+            "healed",
+            "records_lost",
+        ),
         sort_key=("venue", "start_ts", "stream", "end_ts"),
         partitioned=False,
         stats=("start_ts", "end_ts"),

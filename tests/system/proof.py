@@ -164,17 +164,25 @@ class Case:
         ]
 
     @cached_property
-    def sessions_of(self) -> dict[int, list[tuple[int, int]]]:
-        """By connection: its sessions, each with the receive time of its first frame, in the order of these."""
-        found: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        seen: set[int] = set()
-        for connection, arrivals in self.arrivals.items():
-            for recv_ns, frame in arrivals:
-                session = self.session_of.get(frame)
-                if session is not None and session not in seen and self.connection_of[session] == connection:
-                    seen.add(session)
-                    found[connection].append((recv_ns, session))
+    def sessions_of(self) -> dict[str, list[tuple[int, int]]]:
+        """By channel: the sessions that brought it, each with the receive time of its first frame."""
+        found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        seen: set[tuple[int, str]] = set()
+        for sent in self.sent:
+            key = sent.session, str(sent.channel)
+            record = None if sent.withheld or key in seen else self.hashes.get(sent.hash)
+            if record is not None:
+                seen.add(key)
+                found[key[1]].append((record.recv_ns, sent.session))
         return found
+
+    @cached_property
+    def connections_of(self) -> dict[str, set[int]]:
+        """By channel: the collector's connections that brought it."""
+        return {
+            channel: {self.connection_of[session] for _, session in sessions if session in self.connection_of}
+            for channel, sessions in self.sessions_of.items()
+        }
 
     @cached_property
     def last_recorded(self) -> dict[tuple[int, str], int]:
@@ -196,9 +204,10 @@ class Case:
 
     def _is_replaced(self, sent: Sent) -> bool:
         """Whether the collector had hung up long ago: a half-open venue cannot know, and talks on to nobody."""
-        connection = self.connection_of.get(sent.session)
-        newest = [session for at_ns, session in self.sessions_of[connection or 0] if at_ns <= sent.sent_ns]
-        return sent.withheld and bool(newest) and newest[-1] > sent.session
+        sessions = self.sessions_of[str(sent.channel)]
+        return sent.withheld and any(
+            at_ns <= sent.sent_ns and session > sent.session for at_ns, session in sessions
+        )
 
     def _has_trades(self, sent: Sent) -> bool:
         if not str(sent.channel).startswith("trades.") or sent.payload is None:
@@ -339,11 +348,7 @@ def _wrong_books(case: Case, counts: Counter[str]) -> Iterator[str]:
         books[row["instrument"]].append(row)
     for truth in case.truths:
         channel = f"book.{truth.instrument}.100ms"
-        connections = {
-            case.connection_of[sent.session]
-            for sent in case.sent
-            if sent.channel == channel and sent.session in case.connection_of
-        }
+        connections = case.connections_of.get(channel, set())
         if any(_overlaps(claim, truth, channel, connections) for claim in case.claims):
             counts["books asked for within gaps"] += 1
             continue
