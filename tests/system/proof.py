@@ -367,7 +367,7 @@ def _wrong_books(case: Case, counts: Counter[str]) -> Iterator[str]:
 
 def _overlaps(claim: Claim, truth: Truth, channel: str, connections: set[int]) -> bool:
     return (
-        claim.start_ns <= truth.after_ns
+        claim.start_ns - DELIVERY_S * S <= truth.after_ns
         and claim.end_ns >= truth.before_ns - DELIVERY_S * S
         and claim.channel in (None, channel)
         and claim.instrument in (None, truth.instrument)
