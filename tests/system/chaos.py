@@ -35,7 +35,7 @@ RATE: Final = 300.0
 BREATH_S: Final = 1.2
 """Between two faults: most are over when the next comes, some are not."""
 SILENT_S: Final = 12.5
-ASK_BOOK_S: Final = 0.12
+ASK_BOOK_S: Final = 0.08
 SETTLE_S: Final = 60.0
 SETTINGS: Final = """
 [collect]
