@@ -12,9 +12,10 @@ import datetime
 import enum
 import json
 import logging
+import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -22,12 +23,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lake.display import show
+from lake.display import show, working
 from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
     from lake.root import Root
     from lake.settings import Sources
+
+# numpy's linear algebra would start a thread for every core, each spinning for work that never comes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
@@ -66,6 +70,7 @@ def sections() -> dict[str, type]:
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
     from lake.spool import SpoolSettings
+    from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
     from pipeline.ingest import IngestSettings
 
@@ -74,6 +79,7 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "chain": ChainSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -167,6 +173,10 @@ def simulate(
     script: Annotated[
         Path | None, typer.Option(help="Faults and their times, TOML or JSON lines: see docs/simulator.md.")
     ] = None,
+    limits: Annotated[
+        bool,
+        typer.Option("--limits/--no-limits", help="Refuse REST callers beyond the venue's request limits."),
+    ] = False,
 ) -> None:
     """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
 
@@ -175,6 +185,7 @@ def simulate(
     import asyncio
 
     from collectors.simulator import SimulatorSettings, run
+    from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
 
     if context.args and not replay:
         raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
@@ -189,8 +200,12 @@ def simulate(
         replay_speed=speed,
         account=account,
         script=script,
+        rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
+        history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
-    asyncio.run(run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}")))
+    asyncio.run(
+        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
+    )
 
 
 @app.command()
@@ -283,10 +298,42 @@ def ingest(
     if follow:
         name = f"ingest-{stream[0]}" if stream and len(stream) == 1 else "ingest"
         with logging_to(places[0].logs, name, this.settings("log")):
-            follow_spool(*places, streams=stream, leash=sys.stdin.fileno() if leash else None)
+            leash_fd = sys.stdin.fileno() if leash else None
+            follow_spool(*places, streams=stream, leash=leash_fd, beside=_beside_ingest(this))
         return
     report = ingest_once(*places, streams=stream)
     show(report.as_rows(), title="ingested", as_json=as_json)
+
+
+def _beside_ingest(this: _Context) -> list[Callable[[], None]]:
+    """What an ingester that follows the spool does between its rounds."""
+    from pipeline.chain import chain_job
+    from pipeline.periodic import Periodic
+
+    settings = this.settings("chain")
+    jobs = [chain_job(settings)] if settings.enabled else []
+    return [Periodic(this.root(), job).run_some for job in jobs]
+
+
+@app.command()
+def chain(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep the option chain of every full hour: each option's last quote, with volatilities and Greeks.
+
+    Example: lake --root data chain --date 2026-11-20
+    """
+    from pipeline.chain import chain_job
+    from pipeline.periodic import Periodic
+
+    this: _Context = context.obj
+    days = [_day(text) for text in date] if date else None
+    job = Periodic(this.root(), chain_job(this.settings("chain")))
+    with working("making chain") as tell:
+        ran = job.run(days=days, on_day=lambda day: tell(f"{day.day}, {day.rows:,} rows"))
+    show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
 
 
 @app.command()

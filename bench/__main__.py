@@ -15,7 +15,7 @@ from typing import Final
 
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "at_rest", "compaction", "query", "many_commits",
-    "full_load", "soak", "chaos",
+    "sampled", "history", "greeks", "full_load", "soak", "chaos",
 )  # fmt: skip
 
 

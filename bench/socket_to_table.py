@@ -5,9 +5,9 @@
 A process of its own makes and sends the frames over a loopback WebSocket, many to a write and as fast as they are
 read; only the CPU of the receiving process counts, user and system, all its threads. It runs the collector's own
 session, spool (with fsync) and ingest. The sender is not slowed by the spool, so its queue may grow here to the
-whole load. A few frames go the whole way before the clocks start, so that loading libraries and making tables,
-which a daemon does once, does not count. First tickers alone, then the simulated market's own mix of tickers,
-books and trades.
+whole load. The load goes the whole way once before the clocks start, so that what a daemon does once does not
+count: loading libraries, taking memory from the system. First tickers alone, then the simulated market's own
+mix of tickers, books and trades.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ STREAM: Final = "deribit"
 MUST, AIM = 8.0, 3.5
 FRAMES, FRAMES_LONG = 300_000, 1_000_000
 MIX: Final = ("ticker", "book", "trades")
-WARM_UP_FRAMES: Final = 5_000
 PENDING_BYTES_MAX: Final = 4 << 30
 POLL_S: Final = 0.01
 INGEST_STAGES: Final = (
@@ -134,7 +133,7 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help=f"{FRAMES_LONG:,} frames instead of {FRAMES:,}")
     options = parser.parse_args()
     frames = options.frames or (FRAMES_LONG if options.long else FRAMES)
-    measure("warm-up", Load(WARM_UP_FRAMES, MIX), None, None)
+    measure("warm-up", Load(frames), None, None)
     report("From the socket to the table", measure("tickers", Load(frames), MUST, AIM))
     mix = measure("tickers, books, trades", Load(frames, MIX), MUST, None)
     report("From the socket to the table, the market's own mix", mix)

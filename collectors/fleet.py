@@ -42,7 +42,7 @@ class Fleet:
         """
         for number, hand in enumerate(deal(names, shared, self._settings), start=1):
             first = list(shared) if number == 1 else []
-            session = self._open_session(number, first + _channels(hand))
+            session = self._open_session(number, first + self._channels(hand))
             self.sessions.append(session)
             self._place.update(dict.fromkeys(hand, session))
 
@@ -59,7 +59,7 @@ class Fleet:
             session = self._place.pop(name, None)
             if session is not None:
                 leave.setdefault(session, []).append(name)
-        await asyncio.gather(*(session.drop(_channels(names)) for session, names in leave.items()))
+        await asyncio.gather(*(session.drop(self._channels(names)) for session, names in leave.items()))
         self.waiting.update(dict.fromkeys(changes.subscribe))
         await asyncio.gather(*self._take_waiting())
         if self.waiting:
@@ -68,6 +68,10 @@ class Fleet:
                 "channels_per_connection or connections_max, or record less",
                 len(self.waiting), next(iter(self.waiting)), len(self.sessions),
             )  # fmt: skip
+
+    async def share(self, channels: Sequence[str]) -> None:
+        """Begin with more channels of many instruments, on the first connection."""
+        await self.sessions[0].add(channels)
 
     async def ask_again(self, names: Collection[str] | None = None) -> None:
         """Ask once more for what the venue has not acknowledged, of the instruments `names` or of all."""
@@ -93,7 +97,7 @@ class Fleet:
         taken: dict[Session, list[str]] = {}
         for name in list(self.waiting):
             session = min(load, key=load.__getitem__)
-            channels = len(instrument_channels(name))
+            channels = len(instrument_channels(name, self._settings))
             if load[session] + channels > self._settings.channels_per_connection:
                 if len(self.sessions) >= self._settings.connections_max:
                     break
@@ -104,13 +108,12 @@ class Fleet:
             taken.setdefault(session, []).append(name)
             self._place[name] = session
             del self.waiting[name]
-        return [session.add(_channels(names)) for session, names in taken.items()]
+        return [session.add(self._channels(names)) for session, names in taken.items()]
 
     def _run(self, session: Session) -> None:
         task = asyncio.create_task(session.run())
         task.add_done_callback(lambda _: self.ended.set())
         self._running.append(task)
 
-
-def _channels(names: Sequence[str]) -> list[str]:
-    return [channel for name in names for channel in instrument_channels(name)]
+    def _channels(self, names: Sequence[str]) -> list[str]:
+        return [channel for name in names for channel in instrument_channels(name, self._settings)]

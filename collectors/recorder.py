@@ -10,11 +10,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from collectors.deribit.channels import PLATFORM
 from collectors.deribit.rest import RestClient
-from collectors.deribit.selection import lifecycle_channels, trade_channels
+from collectors.deribit.selection import is_perpetual, lifecycle_channels, platform_channels, trade_channels
 from collectors.deribit.session import Session, Unrecorded
 from collectors.fleet import Fleet
+from collectors.funding import FundingHours
 from collectors.healing import Healer
 from collectors.holes import is_to_heal
 from collectors.pace import TokenBucket
@@ -71,6 +71,7 @@ class Recorder:
         self._pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
         self._fleet = Fleet(settings, self._session)
         self._upkeep = Upkeep(settings, self._fleet, self._tape, clock_ns)
+        self._funding = FundingHours(self._perpetuals, self._tape, clock_ns)
         self.healer = Healer(self._fleet.sessions, settings, self._tape)
 
     @property
@@ -169,11 +170,15 @@ class Recorder:
                 gap = GapOpened(start_ns=since_ns, cause=self._unrecorded.cause, connection=number)
                 self._tape.holes.close(gap, self._unrecorded.since_ns)
 
+    def _perpetuals(self) -> list[str]:
+        return sorted(filter(is_perpetual, self._upkeep.universe.recorded))
+
     async def _prepare(self, rest: RestClient) -> None:
         """List the instruments (the answers go into the stream) and deal their channels to sessions."""
         settings = self._settings
         names = await self._upkeep.begin(rest)
-        self._fleet.deal(names, [*trade_channels(settings), *lifecycle_channels(settings), PLATFORM])
+        shared = trade_channels(settings) + lifecycle_channels(settings) + platform_channels(settings)
+        self._fleet.deal(names, shared + self._upkeep.index_channels)
         self._close_forlorn()
         self._unrecorded = None
         self.healer.restate()
@@ -209,6 +214,8 @@ class Recorder:
         """Run every session until stopped, or until one of them cannot go on."""
         self._fleet.start()
         chores = [asyncio.create_task(self._upkeep.run(rest)), asyncio.create_task(self.healer.run(rest))]
+        if "funding" in self._settings.series:
+            chores.append(asyncio.create_task(self._funding.run(rest)))
         waiting = [*chores, *map(asyncio.create_task, (self._stopping.wait(), self._fleet.ended.wait()))]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,8 @@ CHANNELS_PER_CALL_MAX: Final = 500
 """The venue's own limit; longer lists have been refused from 250 up."""
 HEARTBEAT_MIN_S: Final = 10
 KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
+SERIES: Final = ("funding", "index_prices", "volatility_index", "platform_state", "marks")
+INTERVALS: Final = ("100ms", "agg2", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,18 @@ class CollectorSettings:
     """Record at most so many instruments: perpetuals first, then by nearest expiry; None: no bound."""
     top_by_open_interest: int | None = None
     """Record only so many instruments of each currency, those with the largest open interest in USD; None: all."""
+    series: tuple[str, ...] = ("funding", "index_prices", "volatility_index", "platform_state")
+    """What to record beside tickers, books and trades. funding: the momentary rate of perpetuals, and by REST the
+    rate of every hour. index_prices and volatility_index: the indices behind the instruments. platform_state: what
+    the venue says of locks and maintenance. marks: mark price and volatility of all options of an index in one
+    channel; not recorded unless named here, because tickers tell the same, and with Greeks. It is for a
+    selection that leaves options out."""
+    funding_interval: str = "agg2"
+    """Interval of the momentary funding rate: agg2 (a second or two), 100ms, or raw (needs a login). Tickers have
+    the rate every 100 ms anyway."""
     shard: str = ""
     """Record one part of the instruments, such as 1/3, beside other collectors that record the other parts; the first
-    part also records the trades of all. Empty: everything."""
+    part also records the trades of all and the indices. Empty: everything."""
     relist_seconds: float = 3600.0
     """How often the instruments are listed (and ranked) anew, beside what the venue announces."""
     expired_grace_s: float = 300.0
@@ -91,6 +102,11 @@ class CollectorSettings:
             _within("top_by_open_interest", self.top_by_open_interest, 1, 1 << 20)
         if self.transport not in TRANSPORTS:
             raise SettingsError(f"transport {self.transport!r}: use one of {', '.join(TRANSPORTS)}")
+        for name in self.series:
+            if name not in SERIES:
+                raise SettingsError(f"series: {name!r} is not a series; use {', '.join(SERIES)}")
+        if self.funding_interval not in INTERVALS:
+            raise SettingsError(f"funding_interval {self.funding_interval!r}: use {', '.join(INTERVALS)}")
         for kind in self.kinds:
             if kind not in KINDS:
                 raise SettingsError(f"kinds: {kind!r} is not a kind of instrument; use {', '.join(KINDS)}")

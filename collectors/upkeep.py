@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from collectors.deribit.lifecycle import LIVING, StateChange, decode_lifecycle
 from collectors.deribit.rest import RestClient
-from collectors.deribit.selection import ANY, Listing, choose, decode_listings, decode_open_interest
+from collectors.deribit.selection import (
+    ANY,
+    Listing,
+    choose,
+    decode_listings,
+    decode_open_interest,
+    index_channels,
+)
 from collectors.fleet import Fleet
 from collectors.settings import CollectorSettings
 from collectors.sink import Tape
@@ -44,7 +51,10 @@ class Upkeep:
         self._heard_connects = 0
         self._opened: set[str] = set()
         self._was_listed = False
+        self._fresh: list[str] = []
         self.universe = Universe(settings, self._now_ms())
+        self.index_channels: list[str] = []
+        """Channels of the indices of all instruments heard of so far."""
 
     async def begin(self, rest: RestClient) -> tuple[str, ...]:
         """List (and rank) the instruments; the names to begin with.
@@ -58,6 +68,7 @@ class Upkeep:
             raise SettingsError(
                 "no listed instrument matches currencies, kinds and name_pattern; widen one of these"
             )
+        self._fresh.clear()  # these are dealt with the names
         if self._settings.top_by_open_interest is not None:
             await self._rank(rest)
         return self.universe.changes(self._now_ms()).subscribe
@@ -79,6 +90,7 @@ class Upkeep:
             return
         if isinstance(news, Listing):
             self.universe.created(news, now_ms)
+            self._note_indices([news])
         elif isinstance(news, StateChange):
             self.universe.state(news.instrument_name, news.state, now_ms)
             if news.state in LIVING:
@@ -94,6 +106,9 @@ class Upkeep:
             if changes:
                 _log.info("%d instruments more, %d less", len(changes.subscribe), len(changes.drop))
                 await self._fleet.apply(changes)
+            if self._fresh:
+                fresh, self._fresh = self._fresh, []
+                await self._fleet.share(fresh)
             if self._opened:
                 opened, self._opened = self._opened, set()
                 await self._fleet.ask_again(opened)
@@ -135,7 +150,15 @@ class Upkeep:
             self._tape.response(reply.as_record())
             listings += decode_listings(reply.result)
         self.universe.relist(listings, requested_ms, self._now_ms())
+        self._note_indices(listings)
         return listings
+
+    def _note_indices(self, listings: Iterable[Listing]) -> None:
+        """Remember the channels of indices that were not known before."""
+        known = set(self.index_channels)
+        fresh = [c for c in index_channels(listings, self._settings) if c not in known]
+        self.index_channels += fresh
+        self._fresh += fresh
 
     async def _rank(self, rest: RestClient) -> None:
         open_interest: dict[str, float] = {}

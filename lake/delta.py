@@ -156,6 +156,7 @@ class Table:
         app: str,
         version: int,
         origin: str,
+        also: Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Appended:
         """Append `rows` exactly once: however often, and after whatever crash, this is called with the same
@@ -163,7 +164,8 @@ class Table:
 
         `rows` has the contract's columns in storage types, and `date` and `family` where the table is
         partitioned; each partition becomes one file, named after `origin` (`i.<stream>.<offset>`). Without
-        rows the app's version still advances. `metadata` goes into the commit.
+        rows the app's version still advances. The same commit sets the versions of other apps in `also`, and
+        `metadata` goes into it.
 
         Raises:
             SchemaDriftError: the columns are not the contract's, or a row has no partition.
@@ -195,7 +197,8 @@ class Table:
         def actions() -> Sequence[Action] | None:
             return None if landed() else [file.action(data_change=True) for file in files]
 
-        committed = self._delta.commit(actions, landed, files, Transaction(app, version), metadata)
+        transactions = [Transaction(name, at) for name, at in {app: version, **(also or {})}.items()]
+        committed = self._delta.commit(actions, landed, files, transactions, metadata)
         added = tuple(file.data_file for file in files) if committed else ()
         return Appended(self._delta.version, added, already_there=not committed)
 
@@ -260,7 +263,7 @@ class Table:
             active = self._delta.active_paths()
             return active.issuperset(file.path for file in new) and active.isdisjoint(f.path for f in gone)
 
-        self._delta.commit(actions, landed, new, None, metadata)
+        self._delta.commit(actions, landed, new, (), metadata)
         return Replaced(self._delta.version, tuple(added), tuple(gone), committed=True)
 
     def tidy(

@@ -202,7 +202,7 @@ class DeltaHandle:
         actions: Callable[[], Sequence[Action] | None],
         landed: Callable[[], bool],
         files: Sequence[StagedFile],
-        transaction: Transaction | None,
+        transactions: Sequence[Transaction],
         metadata: Mapping[str, Any] | None,
     ) -> bool:
         """Commit what `actions` gives; it is asked again after each conflict. False: it gave None.
@@ -219,7 +219,7 @@ class DeltaHandle:
                         return False
                     self._require_on_disk(files)
                     reach("delta:before_commit")
-                    if self._try_commit(todo, landed, transaction, metadata):
+                    if self._try_commit(todo, landed, transactions, metadata):
                         return True
                 raise CommitFailedError(f"{self._path}: other writers were faster {CONFLICT_RETRIES} times")
         except CommitUnknownError:
@@ -244,17 +244,17 @@ class DeltaHandle:
         self,
         actions: Sequence[Action],
         landed: Callable[[], bool],
-        transaction: Transaction | None,
+        transactions: Sequence[Transaction],
         metadata: Mapping[str, Any] | None,
     ) -> bool:
         """One attempt; False after a conflict that may not repeat itself."""
         before = self.version
-        count = len(actions) + (transaction is not None)
+        count = len(actions) + len(transactions)
         said = {delta_log.METADATA_KEY: {**(metadata or {}), delta_log.ACTIONS_KEY: count}}
         failure: LakeError | None = None
         try:
             with delta_errors(f"committing to {self._path}"):
-                self._send(list(actions), CommitProperties(said, 0, [transaction] if transaction else None))
+                self._send(list(actions), CommitProperties(said, 0, list(transactions) or None))
         except LakeError as error:
             failure = error
         reach("delta:after_commit")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = 
 
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     console.print(as_table(rows, title) if rows else f"{title}: nothing" if title else "nothing")
+
+
+@contextlib.contextmanager
+def working(doing: str) -> Iterator[Callable[[str], None]]:
+    """Show on the terminal that something takes long; what is yielded tells how far it has got.
+
+    It goes to standard error, so that answers stay clean, and nowhere if that is no terminal.
+    """
+    from rich.console import Console
+
+    with Console(stderr=True).status(doing) as status:
+        yield lambda done: status.update(f"{doing}: {done}")
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:

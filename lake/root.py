@@ -21,7 +21,7 @@ from typing import Final
 from lake.durable import make_dirs, replace_file
 from lake.errors import RootError
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 MARKER: Final = "lake.json"
 FORMAT: Final = "ticklake"
 FOLDERS: Final = ("spool", "tables", "quarantine", "locks", "logs", "run")
@@ -130,4 +130,9 @@ def _check_marker(marker: Path) -> None:
         raise RootError(
             f"{marker.parent} has layout {found_layout}, this version knows {LAYOUT_VERSION}; "
             "install a newer ticklake"
+        )
+    if found_layout < LAYOUT_VERSION:
+        raise RootError(
+            f"{marker.parent} has layout {found_layout} of an early version, this version writes {LAYOUT_VERSION}; "
+            "read it with that version and record into a new folder"
         )

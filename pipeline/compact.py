@@ -168,7 +168,7 @@ def _due(
     for partition, files in piles.items():
         unfinished = [file for file in files if file.origin != FINISHED]
         fresh = [file for file in unfinished if file.origin != ROLLED_UP]
-        closed = partition.date < today if partition else False
+        closed = table.spec.closes(partition.date) <= today if partition else False
         asked = partition.date in days if partition and days is not None else days is None
         if unfinished and asked and (closed or days is not None):
             due.append(_Pile(partition, tuple(files), FINISHED))

@@ -16,11 +16,10 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from collectors.deribit.answers import decode_answer
 from collectors.deribit.decode import decode
-from collectors.deribit.instruments import RefusedInstrument, decode_creation, decode_instruments
-from collectors.deribit.trade_answers import ANSWERS, decode_trades
+from collectors.deribit.instruments import decode_creation
 from lake.conform import conform
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import Gap, decode_event, decode_response
@@ -142,7 +141,8 @@ class _Run:
             return
         payloads = [self.payloads[i] for i in at]
         decoded = decode(payloads, self.recv_ns[at], self.connection[at])
-        self._count_classes(payloads, decoded.tables)
+        tables = {name: columns for name, columns in decoded.tables.items() if len(columns)}
+        self._count_classes(payloads, tables)
         self.chunk.counts["control"] += decoded.control
         self.chunk.unknown_fields += decoded.unknown_fields
         refused = {int(at[reject.record]): reject.reason for reject in decoded.rejects}
@@ -153,7 +153,7 @@ class _Run:
                 unfit = {i: str(error)}
             refused.update(unfit)
             self.chunk.counts["control"] -= len(unfit)
-        for name, columns in decoded.tables.items():
+        for name, columns in tables.items():
             refused.update(self._fit(name, columns, at))
         self._reject(refused)
 
@@ -188,36 +188,26 @@ class _Run:
         self._reject(refused)
 
     def responses(self, at: np.ndarray) -> None:
-        """REST answers: instrument lists become candidate versions, trades become rows; others are counted."""
+        """REST answers: rows like any others where the venue's decoder knows the method; others are counted."""
         self.chunk.counts["responses"] += len(at)
         refused: dict[int, str] = {}
-        for i in at:
+        for i in at.tolist():
             try:
                 response = decode_response(self.payloads[i])
-                if response.status == 200 and ANSWERS in response.url:
-                    refused.update(self._trades(int(i), bytes(response.body)))
-                    continue
-                if "/get_instruments" not in response.url or response.status != 200:
-                    continue
-                strange: list[RefusedInstrument] = []
-                columns = decode_instruments(bytes(response.body), int(self.recv_ns[i]), strange)
-            except (SchemaDriftError, VenueRefusedError) as error:
-                refused[int(i)] = str(error)
-                continue
-            if strange:
-                refused[int(i)] = (
-                    f"{len(strange)} instruments of the listing refused, first: {strange[0].reason}"
+                decoded = decode_answer(
+                    response.url, response.status, bytes(response.body), int(self.recv_ns[i])
                 )
-            refused.update(self._terms(int(i), columns))
+            except (SchemaDriftError, VenueRefusedError) as error:
+                refused[i] = str(error)
+                continue
+            if decoded is None:
+                continue
+            self.chunk.unknown_fields += decoded.unknown_fields
+            refused.update((i, reject.reason) for reject in decoded.rejects)
+            for name, columns in decoded.tables.items():
+                if len(columns):
+                    refused.update(self._fit(name, columns, np.array([i])))
         self._reject(refused)
-
-    def _trades(self, i: int, body: bytes) -> dict[int, str]:
-        """Trades that were asked for: rows like any others, and if they are known already compaction sees it."""
-        decoded = decode_trades(body, int(self.recv_ns[i]))
-        self.chunk.unknown_fields += decoded.unknown_fields
-        if decoded.rejects:
-            return {i: decoded.rejects[0].reason}
-        return self._fit("trades", decoded.tables["trades"], np.array([i]))
 
     def _terms(self, record: int, columns: pa.Table) -> dict[int, str]:
         """Terms of instruments that one record told: candidates for versions."""
@@ -238,7 +228,7 @@ class _Run:
             kept = ~np.isin(record, list(bad))
             rows = rows.filter(pa.array(kept[fits]))
         if TABLES[name].partitioned:
-            rows = rows.append_column("date", pc.cast(rows["ts"], pa.date32()))
+            rows = rows.append_column("date", TABLES[name].dates(rows["ts"]))
             rows = rows.append_column("family", columns["family"].filter(pa.array(kept)))
         offsets = self.chunk.first_offset + at[record[kept]]
         self._keep(name, rows.append_column(OFFSET, pa.array(offsets, pa.int64())))

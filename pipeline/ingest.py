@@ -29,16 +29,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lake.crashpoints import reach
-from lake.delta import Table
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
-from lake.parquet import sort_by
 from lake.root import Root
-from lake.schema import TABLES
 from lake.spool import (
     Batch,
     Damage,
@@ -50,16 +46,14 @@ from lake.spool import (
     sealed_segments,
 )
 from lake.spool.writer import LOCK_FILE
-from pipeline.decoding import OFFSET, Chunk, as_utc, chunks, empty_rows, lost_chunk
+from pipeline.decoding import Chunk, chunks, empty_rows, lost_chunk
+from pipeline.landing import COMMIT_ORDER, Landing
 from pipeline.progress import Progress
 from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
 
-TICK_TABLES: Final = ("quotes", "trades", "book")
-# Order of the commits: coverage last, so that it never claims what a table lacks.
 NS_PER_HOUR: Final = 3_600_000_000_000
-COMMIT_ORDER: Final = (*TICK_TABLES, "instruments", "gaps", "coverage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +148,8 @@ def _ingest_stream(
     _heal_abandoned_tail(root, folder)
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
     for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
-        target = _Target(root, stream)
-        for group in _groups(list(segments), target.committed, settings.records_per_commit):
+        target = Landing(root, stream)
+        for group in _groups(list(segments), target.committed, target.covered, settings.records_per_commit):
             total, decoded_ns = _ingest_group(root, group, target, report)
             reach("ingest:after_group")
             report.segments += len(group)
@@ -186,16 +180,19 @@ def _heal_abandoned_tail(root: Root, folder: Path) -> None:
 
 
 def _groups(
-    segments: Sequence[SegmentInfo], committed: int, records_per_commit: int
+    segments: Sequence[SegmentInfo], committed: int, covered: int, records_per_commit: int
 ) -> Iterator[list[SegmentInfo]]:
-    """Runs of segments that are not wholly ingested, each at least one segment and at most about the given size."""
+    """Runs of segments that are not wholly ingested, each at least one segment and at most about the given size.
+
+    None reaches over `covered`: what a damaged table gets once more is not covered twice.
+    """
     group: list[SegmentInfo] = []
     records = 0
     for segment in segments:
         if segment.end_offset <= committed:
             continue
         size = segment.end_offset - segment.first_offset
-        if group and records + size > records_per_commit:
+        if group and (records + size > records_per_commit or segment.first_offset == covered):
             yield group
             group, records = [], 0
         group.append(segment)
@@ -204,44 +201,8 @@ def _groups(
         yield group
 
 
-class _Target:
-    """The tables as seen by one stream: how far each has got."""
-
-    def __init__(self, root: Root, stream: str) -> None:
-        self.stream = stream
-        self.venue = stream.partition("@")[0].partition("-")[0]
-        self.tables = {name: Table.open(root, TABLES[name]) for name in COMMIT_ORDER}
-        self._committed = {name: table.committed(stream) or 0 for name, table in self.tables.items()}
-
-    @property
-    def committed(self) -> int:
-        """All tables have every record below this offset."""
-        return min(self._committed.values())
-
-    def missing(self, name: str, rows: pa.Table) -> pa.Table:
-        """The rows that table `name` has not got yet, without the helper column."""
-        committed = self._committed[name]
-        if committed > self.committed:
-            rows = rows.filter(pc.greater_equal(rows[OFFSET], committed))
-        return rows.drop_columns([OFFSET])
-
-    def append(self, name: str, rows: pa.Table, end_offset: int) -> None:
-        """Commit `rows`, and that the table now has all of the stream below `end_offset`."""
-        if self._committed[name] >= end_offset:
-            return
-        # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
-        rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
-        self.tables[name].append(
-            rows,
-            app=self.stream,
-            version=end_offset,
-            origin=f"i.{self.stream.replace('@', '.')}.{end_offset}",
-        )
-        self._committed[name] = end_offset
-
-
 def _ingest_group(
-    root: Root, group: Sequence[SegmentInfo], target: _Target, report: IngestReport
+    root: Root, group: Sequence[SegmentInfo], target: Landing, report: IngestReport
 ) -> tuple[Chunk, int]:
     """Bring one group into all tables; what it held, and when (ns since the epoch) it had been decoded."""
     start, end = target.committed, group[-1].end_offset
@@ -255,22 +216,20 @@ def _ingest_group(
     _quarantine(root, target.stream, total)
     reach("ingest:after_decode")
     for name in COMMIT_ORDER:
-        if name == "coverage":
-            continue
         table = _concat(name, rows.pop(name))
         total.counts[f"rows_{name}"] = len(table)
         table = target.missing(name, table)
-        if name == "instruments":
-            table = changed_versions(target.tables[name], table)
+        if name == "instruments" and len(table):
+            table = changed_versions(target.table(name), table)
         target.append(name, table, end)
         reach(f"ingest:after_{name}")
-    target.append("coverage", target.missing("coverage", _coverage_row(total, target)), end)
+    target.cover(total)
     report.counts += total.counts
     report.unknown_fields += total.unknown_fields
     return total, decoded_ns
 
 
-def _decoded(group: Sequence[SegmentInfo], start: int, target: _Target) -> Iterator[Chunk]:
+def _decoded(group: Sequence[SegmentInfo], start: int, target: Landing) -> Iterator[Chunk]:
     """The chunks of `group`, with what is missing between its segments told as lost records."""
     expected, last_ns = start, None
     for segment in group:
@@ -299,25 +258,6 @@ def _told(items: Iterator[Batch | Damage], path: Path) -> Iterator[Batch | Damag
 
 def _concat(name: str, tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="none") if tables else empty_rows(name)
-
-
-def _coverage_row(total: Chunk, target: _Target) -> pa.Table:
-    counts = total.counts
-    row = {
-        "venue": target.venue,
-        "stream": target.stream,
-        "first_offset": total.first_offset,
-        "end_offset": total.end_offset,
-        "start_ts": as_utc(total.start_ns),
-        "end_ts": as_utc(total.end_ns),
-        **{
-            name: counts[name]
-            for name in ("frames", "events", "responses", "control", "rejected", "records_lost")
-        },
-        **{f"rows_{name}": counts[f"rows_{name}"] for name in TICK_TABLES},
-    }
-    table = pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)
-    return table.append_column(OFFSET, pa.array([total.first_offset], pa.int64()))
 
 
 def _quarantine(root: Root, stream: str, total: Chunk) -> None:
@@ -351,12 +291,14 @@ def follow(
     *,
     streams: Sequence[str] | None = None,
     leash: int | None = None,
+    beside: Sequence[Callable[[], None]] = (),
 ) -> IngestReport:
     """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
 
     `leash` is a file descriptor whose end stops it too: that of a pipe which the parent process holds, so that
     even a parent that is killed leaves nobody behind. A round that fails is told in the log and tried again in
     the next: the spool keeps what is not ingested. Every round is told by a beat, which `lake status` shows.
+    `beside` are quick jobs, called after every round; they must not raise.
     """
     settings = settings or IngestSettings()
     stop = threading.Event()
@@ -366,7 +308,7 @@ def follow(
         threading.Thread(target=_wait_for_end, args=(leash, stop), name="leash", daemon=True).start()
     progress = Progress(root)
     try:
-        total = _rounds(root, settings, spool_settings, streams, stop, progress)
+        total = _rounds(root, settings, spool_settings, streams, stop, progress, beside)
     except BaseException as error:
         progress.close(error)
         raise
@@ -381,6 +323,7 @@ def _rounds(
     streams: Sequence[str] | None,
     stop: threading.Event,
     progress: Progress,
+    beside: Sequence[Callable[[], None]],
 ) -> IngestReport:
     """Round after round until `stop`, and the last one; the sums."""
     total = IngestReport()
@@ -392,6 +335,8 @@ def _rounds(
             if last:
                 raise
             log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
+        for job in beside:
+            job()
         if last:
             return total
 

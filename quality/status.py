@@ -6,6 +6,7 @@ import shutil
 from typing import Any, Final
 
 from lake.delta import Table
+from lake.ledger import complete_to
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
@@ -61,9 +62,7 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
     end = sealed[-1].end_offset if sealed else 0
     done = 0
     if sealed:
-        app = sealed[-1].stream
-        tables = [Table.find(root, spec) for spec in TABLES.values()]
-        done = min((table.committed(app) or 0) if table else 0 for table in tables)
+        done = _ingested(root, sealed[-1].stream)
     return {
         "stream": name,
         "sealed": len(sealed),
@@ -73,6 +72,18 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
         "waiting": end - done,
         "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
     }
+
+
+def _ingested(root: Root, stream: str) -> int:
+    coverage = Table.find(root, TABLES["coverage"])
+    if coverage is None:
+        return 0
+
+    def reached(name: str) -> int:
+        table = Table.find(root, TABLES[name])
+        return (table.committed(stream) or 0) if table else 0
+
+    return complete_to(coverage, stream, reached)
 
 
 def _disk(root: Root) -> dict[str, Any]:

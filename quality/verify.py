@@ -6,8 +6,8 @@ Six claims are re-derived from the files and never taken on trust:
 1. every file of the log exists, has its recorded size, and can be read to the end;
 2. it has the rows, and the content hash, that its name in the log was given when it was written;
 3. no natural key occurs twice in what compaction has finished;
-4. the rows of `coverage` tile every stream from offset 0, without hole or overlap, and every table has got
-   as far as `coverage` says;
+4. the rows of `coverage` tile every stream from offset 0, without hole or overlap, and every table has the
+   newest commit that `coverage` relies on;
 5. rows are conserved: what `coverage` counted into a table is what its files hold plus the duplicates that
    compaction dropped, to the row;
 6. what still waits in the spool can be read to its end.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +33,12 @@ from lake.content import content_hash
 from lake.datafile import DataFile
 from lake.delta import Table
 from lake.errors import LakeError
+from lake.ledger import behind, complete_to
 from lake.parquet import drop_duplicates
 from lake.root import Root
-from lake.schema import TABLES, TableSpec
+from lake.schema import COUNTED, TABLES, TableSpec
 from lake.spool import Damage, read_segment, sealed_segments
 
-CONSERVED_TABLES: Final = ("quotes", "trades", "book")
 HASH_MODULUS: Final = 1 << 64
 FINISHED: Final = "c"
 """Origin of files that compaction has finished with; see `pipeline.compact`."""
@@ -177,12 +178,12 @@ def _last_instant(rows: pa.Table) -> pa.Table:
 
 def _verify_spool(root: Root, tables: dict[str, Table], report: VerifyReport) -> None:
     """Only what is not in every table yet: later damage to a segment that was ingested costs nothing."""
+    coverage = tables.get("coverage")
     for name in root.streams():
         ends: dict[str, int] = {}
         for segment in sealed_segments(root.stream(name)):
             stream = segment.stream
-            done = min((table.committed(stream) or 0 for table in tables.values()), default=0)
-            done = done if len(tables) == len(TABLES) else 0
+            done = complete_to(coverage, stream, partial(_reached, tables, stream)) if coverage else 0
             start = max(done, ends.get(stream, 0))
             ends[stream] = segment.end_offset
             if segment.end_offset <= done:
@@ -221,17 +222,20 @@ def _verify_streams(ledger: pa.Table, tables: dict[str, Table], report: VerifyRe
                 report.problems.append(
                     f"stream {stream}: coverage {what} records {min(first, end)} to {max(first, end)}"
                 )
-        for name, table in tables.items():
-            committed = table.committed(stream) or 0
-            if committed < ordered[-1][1]:
-                report.problems.append(
-                    f"stream {stream}: {name} has records below {committed}, coverage claims {ordered[-1][1]}"
-                )
+        lagging = behind(tables["coverage"], stream, partial(_reached, tables, stream))
+        report.problems += [
+            f"stream {stream}: {name} has records below {got} only and lost what came later; run `lake ingest`"
+            for name, got in lagging.items()
+        ]
+
+
+def _reached(tables: dict[str, Table], stream: str, name: str) -> int:
+    return (tables[name].committed(stream) or 0) if name in tables else 0
 
 
 def _verify_conservation(ledger: pa.Table, report: VerifyReport) -> None:
     for proof in report.tables:
-        if proof.table not in CONSERVED_TABLES:
+        if proof.table not in COUNTED:
             continue
         counted = pc.sum(ledger[f"rows_{proof.table}"]).as_py() or 0
         held = proof.rows + proof.duplicates_dropped

@@ -6,7 +6,7 @@ JSON says; venue times arrive in ms and leave, like ours, in µs UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -78,6 +78,26 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("size", _FLOAT),
         ]
     ),
+    "funding": _schema(
+        [
+            ("type", WORD),
+            *(
+                (name, _FLOAT)
+                for name in (
+                    "interest_1h",
+                    "interest_8h",
+                    "interest",
+                    "index_price",
+                    "prev_index_price",
+                )
+            ),
+        ]
+    ),
+    "index_prices": _schema([("price", _FLOAT)]),
+    "volatility_index": _schema(
+        [("resolution", WORD), *((name, _FLOAT) for name in ("open", "high", "low", "close"))]
+    ),
+    "marks": _schema([("mark_price", _FLOAT), ("mark_iv", _FLOAT)]),
 }
 
 INSTRUMENTS: Final = pa.schema(
@@ -111,10 +131,11 @@ INSTRUMENTS: Final = pa.schema(
 
 
 class Instruments:
-    """The instruments of one call, numbered in order of appearance, each with its partition family."""
+    """The instruments (or indices) of one call, numbered in order of appearance, each with its partition family."""
 
-    def __init__(self) -> None:
+    def __init__(self, family_of: Callable[[str], str] = family) -> None:
         self.names: list[str] = []
+        self._family_of = family_of
         self._codes: dict[str, int] = {}
         self._families: dict[str, int] = {}
         self._family_codes: list[int] = []
@@ -123,7 +144,7 @@ class Instruments:
         """The number of an instrument; InputError if its name cannot be read."""
         code = self._codes.get(name)
         if code is None:
-            its_family = family(name)
+            its_family = self._family_of(name)
             code = self._codes[name] = len(self.names)
             self.names.append(name)
             self._family_codes.append(self._families.setdefault(its_family, len(self._families)))
@@ -150,6 +171,11 @@ def times(us: Ints) -> Array:
 def numbers(values: Floats) -> Array:
     """A float column in which NaN is null."""
     return pa.array(values, pa.float64(), from_pandas=True)
+
+
+def nothing(rows: int) -> Array:
+    """A float column of nulls."""
+    return pa.nulls(rows, pa.float64())
 
 
 def floats(values: Sequence[float | None]) -> Floats:

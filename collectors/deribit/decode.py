@@ -47,50 +47,34 @@ trades, and, because looking costs more than decoding, in the first of every EXA
 from __future__ import annotations
 
 import gc
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from msgspec import Raw
 from msgspec.structs import astuple
 
-from collectors.deribit import channels, columns, levels, wire
-from collectors.deribit.columns import Array, Instruments, Ints, numbers, words
+from collectors.deribit import columns, levels, sampled, wire
+from collectors.deribit.batch import Batch, Reject
+from collectors.deribit.columns import Array, numbers, words
 from lake.errors import InputError
 
-EXAMINE_EVERY: Final = {"ticker": 64, "book": 64, "trades": 1}
-REASON_CHARS_MAX: Final = 300
-FRAMES_AT_ONCE: Final = 1024
-
-_USUAL_START: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
-_ROUTES: Final = {_USUAL_START + kind[:4].encode(): kind for kind in channels.TABULATED}
-_ROUTE_BYTES: Final = len(_USUAL_START) + 4
-_CHANNEL: Final = re.compile(rb'"channel"\s*:\s*"([^"]{1,100})"')
+__all__ = ["Decoded", "Reject", "decode"]
 
 _NUMBERS: Final = [name for name in wire.Ticker.__struct_fields__ if name not in wire.TICKER_NOT_NUMBERS]
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A frame that could not be taken: its index in the input, and one line naming channel and field."""
-
-    record: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What a batch of frames held. Every frame is in exactly one of: rows of a table, `rejects`, `control`.
 
-    tables: "quotes", "trades", "book" in the columns of `columns.SCHEMAS`, rows in the order of the frames.
-    unknown_fields: "ticker.newfield" -> number of examined frames (trades: trades) that had it.
+    tables: all of `columns.SCHEMAS`, in its columns, rows in the order of the frames.
+    unknown_fields: "ticker.newfield" -> number of examined frames (of lists: rows) that had it.
     control: replies, heartbeats, and notifications that are not tabulated; the latter by class in `other`.
     creations: indices of the frames that announce a new instrument, for `instruments.decode_creation`.
     """
@@ -116,10 +100,11 @@ def decode(
         raise InputError(
             f"{len(frames)} frames, {len(recv_ns)} times and {len(connection)} connections differ"
         )
-    batch = _Batch(frames, np.asarray(recv_ns, np.int64) // columns.US_IN_NS)
+    batch = Batch(frames, np.asarray(recv_ns, np.int64) // columns.US_IN_NS)
     with _collector_paused():
         batch.route()
-        tables = {"quotes": batch.quotes(), "trades": batch.trades(), "book": batch.book()}
+        tables = {"quotes": _quotes(batch), "trades": _trades(batch), "book": _book(batch)}
+        tables |= sampled.tables(batch)
     rejects = sorted(batch.rejects, key=attrgetter("record"))
     return Decoded(tables, rejects, batch.unknown, batch.control, batch.other, batch.creations)
 
@@ -136,235 +121,127 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(slots=True)
-class _Batch:
-    """One call of `decode` under way."""
+def _quotes(batch: Batch) -> pa.Table:
+    """Tickers, one row each."""
+    records: list[int] = []
+    codes: list[int] = []
+    tickers: list[wire.Ticker] = []
 
-    frames: Sequence[bytes]
-    recv_us: Ints
-    instruments: Instruments = field(default_factory=Instruments)
-    records: dict[str, list[int]] = field(default_factory=lambda: {kind: [] for kind in channels.TABULATED})
-    rejects: list[Reject] = field(default_factory=list)
-    unknown: Counter[str] = field(default_factory=Counter)
-    other: Counter[str] = field(default_factory=Counter)
-    control: int = 0
-    creations: list[int] = field(default_factory=list)
-    subjects: dict[str, tuple[str, int]] = field(default_factory=dict)
+    def take(record: int, params: wire.TickerParams) -> None:
+        codes.append(batch.subject(params.channel, "ticker", params.data.instrument_name))
+        records.append(record)
+        tickers.append(params.data)
 
-    def route(self) -> None:
-        """Sort all frames by class, by their first bytes where these are the usual ones."""
-        kinds = list(map(_ROUTES.get, [frame[:_ROUTE_BYTES] for frame in self.frames]))
-        if not all(kinds):
-            kinds = [kind or self.sort(record) for record, kind in enumerate(kinds)]
-        for wanted, records in self.records.items():
-            records += [record for record, kind in enumerate(kinds) if kind == wanted]
+    parts: list[dict[str, Any]] = []
+    for part in batch.parts("ticker"):
+        if not _all_tickers(batch, part, records, codes, tickers):
+            batch.each("ticker", part, wire.ticker_frame.decode, take)
+        batch.examine_some("ticker", part)
+        parts.append(_ticker_cells(tickers))
+        tickers.clear()
+    cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    numbered, where = np.array(codes, np.int32), np.array(records, np.int32)
+    return batch.table("quotes", numbered, cells["timestamp"], where, _quote_columns(cells))
 
-    def sort(self, record: int) -> str | None:
-        """The class of a frame to tabulate; None, after accounting for it, if it is not to be tabulated."""
-        frame = self.frames[record]
-        try:
-            message = wire.envelope.decode(frame)
-            if message.method == "subscription":
-                channel = channels.classify(wire.notification.decode(frame).params.channel)
-                if channel.tabulated:
-                    return channel.kind
-                self.other[channel.kind] += 1
-                if channel.kind == channels.CREATION:
-                    self.creations.append(record)
-            elif message.method != "heartbeat" and message.result is message.error:
-                self.reject(record, "neither reply, notification nor heartbeat")
-                return None
-        except wire.DECODE_ERRORS as error:
-            self.reject(record, error)
-        else:
-            self.control += 1
-        return None
 
-    def reject(self, record: int, error: object) -> None:
-        found = _CHANNEL.search(self.frames[record])
-        channel = found[1].decode(errors="replace") if found else "no channel"
-        line = "".join(c if c.isprintable() else "?" for c in f"{channel}: {error}")
-        self.rejects.append(Reject(record, line[:REASON_CHARS_MAX]))
+def _all_tickers(
+    batch: Batch, part: slice, records: list[int], codes: list[int], tickers: list[wire.Ticker]
+) -> bool:
+    """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
 
-    def each(
-        self, kind: str, part: slice, decode_frame: Callable[[bytes], Any], take: Callable[[int, Any], None]
-    ) -> None:
-        """Decode frames of a class and hand their params to `take`, which may refuse with InputError."""
-        frames, records = self.frames, self.records[kind][part]
-        for record in records:
-            try:
-                take(record, decode_frame(frames[record]).params)
-            except (*wire.DECODE_ERRORS, InputError) as error:
-                # The first bytes may have promised another class, as they do of grouped books.
-                if self.sort(record) is not None:
-                    self.reject(record, error)
+    Each pair of channel and name is judged once, not once a frame (`pairs`). A part with a frame to refuse is
+    taken frame by frame in `each`, which finds the reasons.
+    """
+    frames, own, decode_frame = batch.frames, batch.records["ticker"][part], wire.ticker_frame.decode
+    try:
+        found = [decode_frame(frames[record]).params for record in own]
+        data = [params.data for params in found]
+        named = [(params.channel, params.data.instrument_name) for params in found]
+        if not batch.pairs.keys() >= (pairs := set(named)):
+            batch.pairs.update((pair, batch.subject(pair[0], "ticker", pair[1])) for pair in pairs)
+    except (*wire.DECODE_ERRORS, InputError):
+        return False
+    records += own
+    codes += map(batch.pairs.__getitem__, named)
+    tickers += data
+    return True
 
-    def examine_some(self, kind: str, part: slice) -> None:
-        """Look for unknown fields in every so many frames of a class."""
-        refused = {reject.record for reject in self.rejects}
-        for record in self.records[kind][part][:: EXAMINE_EVERY[kind]]:
-            if record not in refused:
-                self.examine(kind, self.frames[record])
 
-    def subject(self, channel: str, kind: str, named: str) -> int:
-        """The number of the instrument a channel speaks of, which must be the one its data names."""
-        known = self.subjects.get(channel)
-        if known is None:
-            sorted_out = channels.classify(channel)
-            if sorted_out.kind != kind:
-                raise InputError(f"a {kind} frame of channel {channel}")
-            name = sorted_out.instrument or ""
-            known = self.subjects[channel] = (name, self.instruments.code(name) if name else -1)
-        name, code = known
-        if name == named:
-            return code
-        if name:
-            raise InputError(f"instrument_name is {named}")
-        return self.instruments.code(named)
+def _trades(batch: Batch) -> pa.Table:
+    """Trades, in the order of the frames and of their lists."""
+    taken: list[wire.Trade] = []
+    records: list[int] = []
+    codes: list[int] = []
 
-    def examine(self, kind: str, frame: bytes) -> None:
-        """Count the fields of a frame that nobody told us about."""
-        try:
-            data = wire.notification.decode(frame).params.data
-            for row in wire.rows_of_fields.decode(data) if kind == "trades" else [wire.fields.decode(data)]:
-                self.count_unknown(kind, row)
-                if kind == "ticker" and "greeks" in row:
-                    self.count_unknown("ticker.greeks", wire.fields.decode(row["greeks"]))
-        except wire.DECODE_ERRORS:
-            self.unknown[f"{kind}.?"] += 1  # a name that is not text, in a part that decoding skips
+    def take(record: int, params: wire.TradesParams) -> None:
+        found = [batch.subject(params.channel, "trades", trade.instrument_name) for trade in params.data]
+        codes.extend(found)
+        taken.extend(params.data)
+        records.extend([record] * len(found))
 
-    def count_unknown(self, kind: str, row: dict[str, Raw]) -> None:
-        known = wire.KNOWN[kind]
-        if not row.keys() <= known:
-            self.unknown.update(f"{kind}.{name}" for name in row.keys() - known)
+    batch.each("trades", slice(None), wire.trades_frame.decode, take)
+    batch.examine_some("trades", slice(None))
+    ts_ms = np.array([trade.timestamp for trade in taken], np.int64)
+    numbered = np.array(codes, np.int32)
+    return batch.table("trades", numbered, ts_ms, np.array(records, np.int32), columns.trade_payload(taken))
 
-    def table(self, name: str, codes: npt.NDArray[np.int32], ts_ms: Ints, records: npt.NDArray[np.int32],
-              payload: Sequence[Array]) -> pa.Table:  # fmt: skip
-        return columns.table(name, self.instruments, codes, ts_ms, self.recv_us, records, payload)
 
-    def quotes(self) -> pa.Table:
-        """Tickers, one row each."""
-        records: list[int] = []
-        codes: list[int] = []
-        tickers: list[wire.Ticker] = []
+def _book(batch: Batch) -> pa.Table:
+    """Book messages, a row for every level."""
+    taken: list[wire.Book] = []
+    records: list[int] = []
+    codes: list[int] = []
 
-        def take(record: int, params: wire.TickerParams) -> None:
-            codes.append(self.subject(params.channel, "ticker", params.data.instrument_name))
-            records.append(record)
-            tickers.append(params.data)
+    def take(record: int, params: wire.BookParams) -> None:
+        message = params.data
+        code = batch.subject(params.channel, "book", message.instrument_name)
+        if message.type == "change" and message.prev_change_id is None:
+            raise InputError("a change without prev_change_id")
+        codes.append(code)
+        taken.append(message)
+        records.append(record)
 
-        parts: list[dict[str, Any]] = []
-        for part in self.parts("ticker"):
-            if not self.all_tickers(part, records, codes, tickers):
-                self.each("ticker", part, wire.ticker_frame.decode, take)
-            self.examine_some("ticker", part)
-            parts.append(_ticker_cells(tickers))
-            tickers.clear()
-        cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        numbered, where = np.array(codes, np.int32), np.array(records, np.int32)
-        return self.table("quotes", numbered, cells["timestamp"], where, _quote_columns(cells))
+    tables: list[pa.Table] = []
+    for part in batch.parts("book"):
+        batch.each("book", part, wire.book_frame.decode, take)
+        batch.examine_some("book", part)
+        tables.append(_book_part(batch, taken, records, codes))
+        for column in (taken, records, codes):
+            column.clear()
+    return pa.concat_tables(tables).unify_dictionaries()
 
-    def all_tickers(
-        self, part: slice, records: list[int], codes: list[int], tickers: list[wire.Ticker]
-    ) -> bool:
-        """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
 
-        Each pair of channel and name is judged once, not once a frame. A part with a frame to refuse is
-        taken frame by frame in `each`, which finds the reasons.
-        """
-        frames, own, decode_frame = self.frames, self.records["ticker"][part], wire.ticker_frame.decode
-        try:
-            found = [decode_frame(frames[record]).params for record in own]
-            data = [params.data for params in found]
-            named = [(params.channel, params.data.instrument_name) for params in found]
-            known = {pair: self.subject(pair[0], "ticker", pair[1]) for pair in dict.fromkeys(named)}
-        except (*wire.DECODE_ERRORS, InputError):
-            return False
-        records += own
-        codes += map(known.__getitem__, named)
-        tickers += data
-        return True
-
-    def parts(self, kind: str) -> list[slice]:
-        """Slices of the frames of a class, at least one, small enough to stay in the processor's cache."""
-        frames = max(len(self.records[kind]), 1)
-        return [slice(start, start + FRAMES_AT_ONCE) for start in range(0, frames, FRAMES_AT_ONCE)]
-
-    def trades(self) -> pa.Table:
-        """Trades, in the order of the frames and of their lists."""
-        taken: list[wire.Trade] = []
-        records: list[int] = []
-        codes: list[int] = []
-
-        def take(record: int, params: wire.TradesParams) -> None:
-            found = [self.subject(params.channel, "trades", trade.instrument_name) for trade in params.data]
-            codes.extend(found)
-            taken.extend(params.data)
-            records.extend([record] * len(found))
-
-        self.each("trades", slice(None), wire.trades_frame.decode, take)
-        self.examine_some("trades", slice(None))
-        ts_ms = np.array([trade.timestamp for trade in taken], np.int64)
-        numbered = np.array(codes, np.int32)
-        return self.table(
-            "trades", numbered, ts_ms, np.array(records, np.int32), columns.trade_payload(taken)
-        )
-
-    def book(self) -> pa.Table:
-        """Book messages, a row for every level."""
-        taken: list[wire.Book] = []
-        records: list[int] = []
-        codes: list[int] = []
-
-        def take(record: int, params: wire.BookParams) -> None:
-            message = params.data
-            code = self.subject(params.channel, "book", message.instrument_name)
-            if message.type == "change" and message.prev_change_id is None:
-                raise InputError("a change without prev_change_id")
-            codes.append(code)
-            taken.append(message)
-            records.append(record)
-
-        tables: list[pa.Table] = []
-        for part in self.parts("book"):
-            self.each("book", part, wire.book_frame.decode, take)
-            self.examine_some("book", part)
-            tables.append(self.book_part(taken, records, codes))
-            for column in (taken, records, codes):
-                column.clear()
-        return pa.concat_tables(tables).unify_dictionaries()
-
-    def book_part(self, taken: list[wire.Book], records: list[int], codes: list[int]) -> pa.Table:
-        bids, asks = [m.bids for m in taken], [m.asks for m in taken]
-        found = levels.decode_joined(bids, asks)
-        keep = np.ones(len(taken), np.bool_)
-        if found is None:
-            found, wrong = levels.decode_each(bids, asks)
-            for index, reason in wrong.items():
-                self.reject(records[index], reason)
-                keep[index] = False
-        rows = found.rows
-        previous = [message.prev_change_id for message in taken]
-        payload = [
-            words(
-                np.repeat(np.array([m.type == "change" for m in taken], np.int8), rows),
-                ["snapshot", "change"],
-            ),
-            pa.array(np.repeat(np.array([m.change_id for m in taken], np.int64), rows)),
-            pa.array(
-                np.repeat(np.array([p or 0 for p in previous], np.int64), rows),
-                mask=np.repeat(np.array([p is None for p in previous], np.bool_), rows),
-            ),
-            pa.array(found.position.astype(np.int16)),
-            words(found.side, levels.SIDES),
-            words(found.action, levels.ACTIONS),
-            numbers(found.price),
-            numbers(found.size),
-        ]
-        ts_ms = np.repeat(np.array([m.timestamp for m in taken], np.int64), rows)
-        numbered, where = (np.repeat(np.array(v, np.int32), rows) for v in (codes, records))
-        part = self.table("book", numbered, ts_ms, where, payload)
-        return part if keep.all() else part.filter(pa.array(np.repeat(keep, rows)))
+def _book_part(batch: Batch, taken: list[wire.Book], records: list[int], codes: list[int]) -> pa.Table:
+    bids, asks = [m.bids for m in taken], [m.asks for m in taken]
+    found = levels.decode_joined(bids, asks)
+    keep = np.ones(len(taken), np.bool_)
+    if found is None:
+        found, wrong = levels.decode_each(bids, asks)
+        for index, reason in wrong.items():
+            batch.reject(records[index], reason)
+            keep[index] = False
+    rows = found.rows
+    previous = [message.prev_change_id for message in taken]
+    payload = [
+        words(
+            np.repeat(np.array([m.type == "change" for m in taken], np.int8), rows),
+            ["snapshot", "change"],
+        ),
+        pa.array(np.repeat(np.array([m.change_id for m in taken], np.int64), rows)),
+        pa.array(
+            np.repeat(np.array([p or 0 for p in previous], np.int64), rows),
+            mask=np.repeat(np.array([p is None for p in previous], np.bool_), rows),
+        ),
+        pa.array(found.position.astype(np.int16)),
+        words(found.side, levels.SIDES),
+        words(found.action, levels.ACTIONS),
+        numbers(found.price),
+        numbers(found.size),
+    ]
+    ts_ms = np.repeat(np.array([m.timestamp for m in taken], np.int64), rows)
+    numbered, where = (np.repeat(np.array(v, np.int32), rows) for v in (codes, records))
+    part = batch.table("book", numbered, ts_ms, where, payload)
+    return part if keep.all() else part.filter(pa.array(np.repeat(keep, rows)))
 
 
 def _ticker_cells(tickers: list[wire.Ticker]) -> dict[str, Any]:

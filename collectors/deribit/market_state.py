@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from collectors.deribit import channels
 from collectors.deribit.channels import classify
 from collectors.deribit.lifecycle import LIVING, StateChange
 from collectors.deribit.names import parse_name
@@ -146,8 +145,3 @@ def _expired_ns(instrument: str, now_ns: int) -> int | None:
         return None
     expiry_ns = None if expiry_us is None else expiry_us * _US_IN_NS
     return expiry_ns if expiry_ns is not None and expiry_ns <= now_ns else None
-
-
-def speaks_of_state(channel: str) -> bool:
-    """Whether a channel's frames are for `MarketState.platform` or `MarketState.instrument`."""
-    return channel == channels.PLATFORM or channel.startswith(channels.STATE)

@@ -31,6 +31,9 @@ EXPIRY_HOUR_UTC: Final = 8
 NAMES_REMEMBERED: Final = 1 << 16
 OWN_FAMILY: Final = {"BTC-PERPETUAL": "btc_perpetual", "ETH-PERPETUAL": "eth_perpetual"}
 
+INDEX_FAMILY: Final = "index"
+
+_INDEX: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MONTHS: Final = {
     name: number + 1
     for number, name in enumerate(
@@ -120,6 +123,13 @@ def family(name: str) -> str:
     if parsed.kind in ("future_combo", "option_combo"):
         return "combo"
     return "perpetual" if parsed.perpetual else parsed.kind
+
+
+def index_family(name: str) -> str:
+    """The partition family of a price or volatility index, such as btc_usd; InputError if it is not so written."""
+    if not _INDEX.fullmatch(name):
+        raise InputError(f"index name {name!r} is not of Deribit's form, such as btc_usd")
+    return INDEX_FAMILY
 
 
 def _first_expiry(dates: str | None, name: str) -> int | None:

@@ -16,6 +16,8 @@ from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError
 
 ANY: Final = "any"
+VOLATILITY_INDICES: Final = ("btc_usd", "eth_usd")
+"""The price indices that have a volatility index (venue's documentation)."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -41,6 +43,7 @@ class Listing(msgspec.Struct, frozen=True):
     kind: str
     expiration_timestamp: int = 0
     settlement_period: str = ""
+    price_index: str = ""
     is_active: bool = True
 
 
@@ -148,9 +151,39 @@ def _groups(settings: CollectorSettings) -> list[tuple[str, str]]:
     ]
 
 
-def instrument_channels(name: str) -> list[str]:
-    """The channels of one instrument: `ticker` and `book`."""
-    return [channels.ticker(name), channels.book(name)]
+def platform_channels(settings: CollectorSettings) -> list[str]:
+    """The channels in which the venue speaks of itself, where they are wanted."""
+    return list(channels.PLATFORM) if "platform_state" in settings.series else []
+
+
+def index_channels(listings: Iterable[Listing], settings: CollectorSettings) -> list[str]:
+    """The channels of the indices that wanted instruments settle against, on the collector of the first part."""
+    if settings.part[0] != 1:
+        return []
+    wanted = [listing for listing in listings if listing.price_index and matches(listing, settings)]
+    indices = sorted({listing.price_index for listing in wanted})
+    of_options = sorted({listing.price_index for listing in wanted if listing.kind == "option"})
+    named = {
+        "index_prices": map(channels.price_index, indices),
+        "volatility_index": map(channels.volatility_index, set(VOLATILITY_INDICES).intersection(indices)),
+        "marks": map(channels.marks, of_options),
+    }
+    return sorted(
+        channel for series, found in named.items() if series in settings.series for channel in found
+    )
+
+
+def is_perpetual(name: str) -> bool:
+    """Whether an instrument is a perpetual, by its name."""
+    return name.endswith("-PERPETUAL")
+
+
+def instrument_channels(name: str, settings: CollectorSettings) -> list[str]:
+    """The channels of one instrument: `ticker` and `book`; of a perpetual also that of its funding."""
+    found = [channels.ticker(name), channels.book(name)]
+    if is_perpetual(name) and "funding" in settings.series:
+        found.append(channels.perpetual(name, settings.funding_interval))
+    return found
 
 
 def deal(names: Sequence[str], shared: Sequence[str], settings: CollectorSettings) -> list[list[str]]:
@@ -161,14 +194,14 @@ def deal(names: Sequence[str], shared: Sequence[str], settings: CollectorSetting
     Raises:
         SettingsError: more channels than the connections may carry.
     """
-    each = len(instrument_channels(""))
-    total = len(shared) + each * len(names)
+    each = {name: len(instrument_channels(name, settings)) for name in names}
+    total = len(shared) + sum(each.values())
     connections = max(1, math.ceil(total / settings.channels_per_connection))
     if connections > settings.connections_max:
         raise SettingsError(
             f"{total} channels need {connections} connections of at most {settings.connections_max}; "
             "raise channels_per_connection or connections_max, or record less "
-            "(currencies, kinds, name_pattern, instruments_max, shard)"
+            "(currencies, kinds, name_pattern, instruments_max, series, shard)"
         )
     hands: list[list[str]] = [[] for _ in range(connections)]
     loads = [(len(shared) if number == 0 else 0, number) for number in range(connections)]
@@ -176,5 +209,5 @@ def deal(names: Sequence[str], shared: Sequence[str], settings: CollectorSetting
     for name in names:
         load, number = loads[0]
         hands[number].append(name)
-        heapq.heapreplace(loads, (load + each, number))
+        heapq.heapreplace(loads, (load + each[name], number))
     return hands

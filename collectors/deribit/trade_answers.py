@@ -14,6 +14,7 @@ from lake.errors import SchemaDriftError, VenueRefusedError
 
 BY_INSTRUMENT: Final = "get_last_trades_by_instrument"
 BY_TIME: Final = "get_last_trades_by_currency_and_time"
+
 ANSWERS: Final = "/get_last_trades_by_"
 """What the address of every method has in it that answers with trades in this form."""
 

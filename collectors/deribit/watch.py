@@ -157,7 +157,7 @@ class Watch:
                     self._book(connection, channel, recv_ns, payload)
                 elif channel.startswith("trades."):
                     self._trades(connection, channel, recv_ns, payload)
-                elif channel == PLATFORM:
+                elif channel in PLATFORM:
                     self.market.platform(payload, recv_ns)
                 elif channel.startswith(STATE):
                     self.market.instrument(payload, recv_ns)

@@ -28,6 +28,11 @@ LEFT_OUT: Final[dict[str, set[str]]] = {
     "ticker.greeks": set(),
     "trades": {"legs"},
     "book": set(),
+    "perpetual": set(),
+    "deribit_price_index": set(),
+    "deribit_volatility_index": {"estimated_delivery"},
+    "markprice.options": set(),
+    "funding_rate_history": set(),
 }  # fmt: skip
 """Fields of the venue that are known, and not tabulated."""
 
@@ -121,6 +126,47 @@ class Level(Struct, gc=False, array_like=True, forbid_unknown_fields=True):
     amount: float
 
 
+class Perpetual(Struct, gc=False, kw_only=True):
+    """The perpetual channel; which instrument it speaks of, only the channel says."""
+
+    timestamp: Milliseconds
+    interest: float
+    index_price: Number = ABSENT
+
+
+class PriceIndex(Struct, gc=False, kw_only=True):
+    timestamp: Milliseconds
+    price: float
+    index_name: str
+
+
+class VolatilityIndex(Struct, gc=False, kw_only=True):
+    """A value of DVOL, percent a year."""
+
+    timestamp: Milliseconds
+    volatility: float
+    index_name: str
+
+
+class Mark(Struct, gc=False, kw_only=True):
+    """A row of `markprice.options`; unlike everywhere else, `iv` is a fraction here."""
+
+    timestamp: Milliseconds
+    mark_price: float
+    iv: Number = ABSENT
+    instrument_name: str
+
+
+class FundingHour(Struct, gc=False, kw_only=True):
+    """A row of `get_funding_rate_history`: the hour that ends at `timestamp`, and the 8 h that do."""
+
+    timestamp: Milliseconds
+    index_price: Number = ABSENT
+    prev_index_price: Number = ABSENT
+    interest_8h: Number = ABSENT
+    interest_1h: float
+
+
 class Instrument(Struct, gc=False, kw_only=True):
     """Terms of an instrument; all but its name and kind came into the listing over the years."""
 
@@ -175,6 +221,42 @@ class BookFrame(Struct, gc=False):
     params: BookParams
 
 
+class PerpetualParams(Struct, gc=False):
+    channel: str
+    data: Perpetual
+
+
+class PerpetualFrame(Struct, gc=False):
+    params: PerpetualParams
+
+
+class PriceIndexParams(Struct, gc=False):
+    channel: str
+    data: PriceIndex
+
+
+class PriceIndexFrame(Struct, gc=False):
+    params: PriceIndexParams
+
+
+class VolatilityIndexParams(Struct, gc=False):
+    channel: str
+    data: VolatilityIndex
+
+
+class VolatilityIndexFrame(Struct, gc=False):
+    params: VolatilityIndexParams
+
+
+class MarksParams(Struct, gc=False):
+    channel: str
+    data: list[Mark]
+
+
+class MarksFrame(Struct, gc=False):
+    params: MarksParams
+
+
 class Reply(Struct):
     """A reply to a request; `error` is what the venue says instead of a `result`."""
 
@@ -202,18 +284,33 @@ class Notification(Struct):
 
 KNOWN: Final[dict[str, frozenset[str]]] = {
     kind: frozenset(LEFT_OUT[kind]).union(shape.__struct_fields__)
-    for kind, shape in (("ticker", Ticker), ("ticker.greeks", Greeks), ("trades", Trade), ("book", Book))
+    for kind, shape in (
+        ("ticker", Ticker),
+        ("ticker.greeks", Greeks),
+        ("trades", Trade),
+        ("book", Book),
+        ("perpetual", Perpetual),
+        ("deribit_price_index", PriceIndex),
+        ("markprice.options", Mark),
+        ("deribit_volatility_index", VolatilityIndex),
+        ("funding_rate_history", FundingHour),
+    )
 }
 """Every field that is no news."""
 
 ticker_frame: Final = msgspec.json.Decoder(TickerFrame)
 trades_frame: Final = msgspec.json.Decoder(TradesFrame)
 book_frame: Final = msgspec.json.Decoder(BookFrame)
+perpetual_frame: Final = msgspec.json.Decoder(PerpetualFrame)
+price_index_frame: Final = msgspec.json.Decoder(PriceIndexFrame)
+volatility_index_frame: Final = msgspec.json.Decoder(VolatilityIndexFrame)
+marks_frame: Final = msgspec.json.Decoder(MarksFrame)
 levels: Final = msgspec.json.Decoder(list[Level])
 envelope: Final = msgspec.json.Decoder(Envelope)
 notification: Final = msgspec.json.Decoder(Notification)
 fields: Final = msgspec.json.Decoder(dict[str, Raw])
 rows_of_fields: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 reply: Final = msgspec.json.Decoder(Reply)
+funding_hours: Final = msgspec.json.Decoder(list[FundingHour])
 raw_list: Final = msgspec.json.Decoder(list[Raw])
 instrument: Final = msgspec.json.Decoder(Instrument)

@@ -7,8 +7,10 @@ days, the next Fridays, the last Fridays of the next months and quarters.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import log10
 from typing import Any, Final
 
 from collectors.deribit import names
@@ -87,7 +89,7 @@ def _expiry_ms(day: datetime) -> int:
     return int(day.replace(hour=EXPIRY_HOUR, minute=0, second=0, microsecond=0).timestamp() * 1000)
 
 
-def _last_friday(year: int, month: int) -> datetime:
+def last_friday(year: int, month: int) -> datetime:
     first_of_next = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
     last = first_of_next - timedelta(days=1)
     return last - timedelta(days=(last.weekday() - 4) % 7)
@@ -98,7 +100,7 @@ def settlement_period(expiry_ms: int) -> str:
     day = datetime.fromtimestamp(expiry_ms / 1000, UTC)
     if day.weekday() != 4:
         return "day"
-    return "month" if day.date() == _last_friday(day.year, day.month).date() else "week"
+    return "month" if day.date() == last_friday(day.year, day.month).date() else "week"
 
 
 def expiry_grid(now_ms: int) -> list[int]:
@@ -109,7 +111,7 @@ def expiry_grid(now_ms: int) -> list[int]:
     friday = first + timedelta(days=(4 - first.weekday()) % 7)
     days |= {_expiry_ms(friday + timedelta(weeks=n)) for n in range(4)}
     months = [divmod(first.year * 12 + first.month - 1 + n, 12) for n in range(18)]
-    lasts = [(month + 1, _expiry_ms(_last_friday(year, month + 1))) for year, month in months]
+    lasts = [(month + 1, _expiry_ms(last_friday(year, month + 1))) for year, month in months]
     lasts = [(month, expiry) for month, expiry in lasts if expiry > now_ms]
     days |= {expiry for _, expiry in lasts[:3]}
     days |= {expiry for month, expiry in lasts if month % 3 == 0}
@@ -187,11 +189,19 @@ def index_start(base: str) -> float:
     return _INDEX_PRICE.get(base, 100.0)
 
 
-def build_chain(count: int, now_ms: int) -> list[Spec]:
+def strike_step(base: str, price: float, days: float) -> float:
+    """The distance of strikes of options that live so long, for a coin at this price: 1, 2 or 5 by tens."""
+    usual = _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
+    wanted = max(usual * price / index_start(base), 1.0)
+    power = 10.0 ** int(log10(wanted))
+    return max(size * power for size in (1.0, 2.0, 5.0) if size * power <= wanted)
+
+
+def build_chain(count: int, now_ms: int, prices: Mapping[str, float] | None = None) -> list[Spec]:
     """`count` instruments, perpetuals first, then futures, then options near the money first.
 
     Options are about 55 % BTC, 35 % ETH and 10 % BTC_USDC over the whole expiry grid, calls and puts, with
-    strikes from at the money out to deep in and out of it.
+    strikes from at the money out to deep in and out of it. `prices`: where coins stand, if not at their usual start.
     """
     perpetuals = [_future("BTC", None, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)]
     if count >= 6:
@@ -205,13 +215,14 @@ def build_chain(count: int, now_ms: int) -> list[Spec]:
     shares = (left - left * 35 // 100 - left // 10, left * 35 // 100, left // 10)
     specs = perpetuals[:count] + futures
     for (base, quote), share in zip(products, shares, strict=True):
-        specs += _options(base, quote, grid, share, now_ms)
+        specs += _options(base, quote, grid, share, now_ms, (prices or {}).get(base, index_start(base)))
     return specs
 
 
-def _options(base: str, quote: str | None, grid: list[int], share: int, now_ms: int) -> list[Spec]:
+def _options(
+    base: str, quote: str | None, grid: list[int], share: int, now_ms: int, centre: float
+) -> list[Spec]:
     """Round-robin over the expiries; strikes alternate around the money with a growing distance."""
-    centre = index_start(base)
     taken: list[Spec] = []
     rank = 0
     while len(taken) < share:

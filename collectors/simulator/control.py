@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from collectors.simulator import frames, orders
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
+from collectors.simulator.history import Host, Limits
 from collectors.simulator.orders import Order
 from collectors.simulator.outages import Outages
 from collectors.simulator.rpc import Clock, RpcError
@@ -27,6 +29,7 @@ class Control:
         *,
         restart: Callable[[float], Awaitable[None]],
         limit_channels: Callable[[int], None],
+        limits: Mapping[Host, Limits],
     ) -> None:
         self._hub = hub
         self._feed = feed
@@ -34,6 +37,7 @@ class Control:
         self._clock = clock
         self._restart = restart
         self._limit_channels = limit_channels
+        self._limits = limits
 
     async def do(self, order: Order) -> dict[str, Any]:
         """Carry out an order; the answer of those that ask something, empty for the others.
@@ -46,6 +50,10 @@ class Control:
                 return {"sessions": [_described(session) for session in self._hub.sessions.values()]}
             case orders.BookTruth():
                 return self._feed.book(order.instrument)
+            case orders.LimitsTold():
+                return {"limits": self._limits_told(order.reset)}
+            case orders.Truth():
+                return {"truth": await asyncio.to_thread(self._feed.truth, order)}
             case orders.FlushAccount() if self._hub.account is not None:
                 self._hub.account.flush()
             case orders.Restart():
@@ -57,6 +65,13 @@ class Control:
         await self._calls(order)
         self._market(order)
         return {}
+
+    def _limits_told(self, reset: bool) -> dict[str, Any]:
+        told: dict[str, Any] = {host: limits.told() for host, limits in self._limits.items()}
+        if reset:
+            for limits in self._limits.values():
+                limits.reset()
+        return told
 
     async def _connections(self, order: Order) -> None:
         """Faults of whole connections."""
@@ -102,7 +117,9 @@ class Control:
             case orders.Partial():
                 outages.leave_out(tuple(order.channels), order.calls)
             case orders.Fail():
-                outages.fail(order.method, RpcError(order.code, order.message), order.calls)
+                outages.fail(order.method, RpcError(order.code, order.message), order.calls, order.every)
+            case orders.Spoil():
+                outages.spoil(order)
             case orders.RateLimit():
                 outages.begin("rate_limit", order.seconds)
             case orders.Settlement():

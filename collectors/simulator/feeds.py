@@ -10,13 +10,18 @@ from typing import Any, Final
 from collectors.simulator import frames
 from collectors.simulator.chain import build_chain, parse_name
 from collectors.simulator.chain_file import load_chain
+from collectors.simulator.history import HistoryMethods, Past, extent
+from collectors.simulator.history.course import MINUTE_MS
+from collectors.simulator.history.tape import first_id
+from collectors.simulator.history.truth import truth
 from collectors.simulator.instrument import Instrument
-from collectors.simulator.market import STEP_MS, Market
+from collectors.simulator.market import HISTORY_MS, STEP_MS, Market
+from collectors.simulator.orders import Truth
 from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
 from collectors.simulator.session import Hub, Session
 from collectors.simulator.settings import SimulatorSettings
-from collectors.simulator.slow import first_frame
+from collectors.simulator.slow import PUBLIC_METHODS, first_frame
 from lake.errors import InputError
 
 _SLEEP_WORTH_S: Final = 0.001
@@ -33,12 +38,26 @@ class GeneratedFeed:
         prices: dict[str, float] = {}
         if settings.chain_file:
             specs, prices = load_chain(settings.chain_file, settings.instruments, start)
-        else:
-            specs = build_chain(settings.instruments, start)
-        self.market = Market(
-            specs, seed=settings.seed, rate=settings.rate, start_ms=start, outlet=hub, prices=prices
+        self.past = Past(
+            extent(settings), prices, start_ms=start, end_ms=(start - HISTORY_MS) // MINUTE_MS * MINUTE_MS
         )
-        self.methods: Methods = MarketMethods(self.market)
+        if not settings.chain_file:
+            prices = {base: self.past.course.index_at(base, start) for base in ("BTC", "ETH")}
+            specs = build_chain(settings.instruments, start, prices)
+        self.market = Market(
+            specs,
+            seed=settings.seed,
+            rate=settings.rate,
+            start_ms=start,
+            outlet=hub,
+            prices=prices,
+            trades_before=lambda spec: self.past.outright(spec).count,
+            first_trade_id=first_id(self.past.end_ms),
+        )
+        venue = MarketMethods(self.market, self.past)
+        self._venue = venue
+        self.methods: Methods = venue
+        self.history: Methods = HistoryMethods(venue)
         self.channels = _market_channels(self.market)
         self._settings = settings
         self._hub = hub
@@ -119,6 +138,10 @@ class GeneratedFeed:
             "asks": levels[1],
         }
 
+    def truth(self, order: Truth) -> dict[str, Any]:
+        """What the history holds of one thing."""
+        return truth(self._venue, order)
+
     def set_state(self, instrument: str, state: str) -> None:
         """Move an instrument to another life-cycle state and tell the subscribers."""
         self.market.set_state(self._item(instrument), state)
@@ -157,14 +180,14 @@ class GeneratedFeed:
 
 def _market_channels(market: Market) -> frozenset[str]:
     """Every channel a generated market knows."""
-    found = {"platform_state"}
+    found = {"platform_state", PUBLIC_METHODS}
     currencies = {"any"}
     for item in market.instruments.values():
         currencies.add(item.spec.currency)
         found |= {item.channel_ticker, item.channel_book, item.channel_trades, item.channel_quote}
         found |= {channel for channel, _ in item.channel_grouped}
         if item.spec.kind == "future":
-            found.add(item.channel_perpetual)
+            found |= {item.channel_perpetual, item.channel_perpetual_slow}
     for kind in ("option", "future", "spot", "any", "future_combo", "option_combo"):
         for currency in currencies:
             found |= {f"trades.{kind}.{currency}.100ms", f"instrument.state.{kind}.{currency}"}
@@ -182,6 +205,7 @@ class ReplayFeed:
     def __init__(self, settings: SimulatorSettings, hub: Hub) -> None:
         self.recorded = load(settings.replay)
         self.methods: Methods = ReplayMethods(self.recorded, time.time_ns() // 1_000_000)
+        self.history: Methods = self.methods  # a recording has no past beside itself
         self.channels = frozenset(record.channel for record in self.recorded)
         self._settings = settings
         self._hub = hub
@@ -252,6 +276,10 @@ class ReplayFeed:
     def book(self, instrument: str) -> dict[str, Any]:
         """Refused: a replay keeps no books."""
         raise InputError(f"a replay keeps no book of {instrument}")
+
+    def truth(self, order: Truth) -> dict[str, Any]:
+        """Refused: a replay has no history."""
+        raise InputError(f"a replay has no history of {order.dataset}")
 
     def set_state(self, instrument: str, state: str) -> None:
         """Refused: a replay says what was recorded."""

@@ -164,6 +164,11 @@ def platform_state(index: str, *, locked: bool) -> str:
     return f'{{"locked":{"true" if locked else "false"},"price_index":"{index}"}}'
 
 
+def public_methods(*, allowed: bool) -> str:
+    """Whether callers without a login are answered."""
+    return f'{{"allow_unauthenticated_public_requests":{"true" if allowed else "false"}}}'
+
+
 def platform_maintenance(under_way: bool) -> str:
     """The announcement that all of the venue goes down, or is back."""
     return f'{{"maintenance":{"true" if under_way else "false"}}}'

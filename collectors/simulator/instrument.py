@@ -78,6 +78,8 @@ class Instrument:
         self.channel_trades = f"trades.{spec.name}.100ms"
         self.channel_quote = f"quote.{spec.name}"
         self.channel_perpetual = f"perpetual.{spec.name}.100ms"
+        self.channel_perpetual_slow = f"perpetual.{spec.name}.agg2"
+        self.told_mark = (0.0, 0.0)
 
     def settle_first(self, rng: Random) -> None:
         """Yesterday's settlement and the open interest, once the first mark is known."""
@@ -243,11 +245,16 @@ class Instrument:
 
     def perpetual_data(self, timestamp: int) -> str:
         """`data` of the perpetual channel."""
-        return frames.perpetual(timestamp, self.index.price, self.index.premium)
+        return frames.perpetual(timestamp, self.index.price, self.funding)
 
     def mark_row(self, timestamp: int) -> str:
         """Its row of `markprice.options`."""
-        return frames.mark_price_row(self.spec.name, timestamp, self.mark, round(self.mark_iv, 4))
+        return frames.mark_price_row(self.spec.name, timestamp, *self.published_mark)
+
+    @property
+    def published_mark(self) -> tuple[float, float]:
+        """Mark price and volatility (a fraction) as the venue rounds them."""
+        return self.mark, round(self.mark_iv, 4)
 
 
 def _depth_target(spec: Spec, rng: Random) -> tuple[int, int]:

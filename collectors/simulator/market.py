@@ -7,7 +7,7 @@ often. Nothing here depends on who listens: subscriptions decide only which text
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -50,7 +50,10 @@ class Outlet(Protocol):
 
 
 class Market:
-    """State of the venue. `step` is the only thing that moves it."""
+    """State of the venue. `step` is the only thing that moves it.
+
+    `trades_before` tells how many trades an instrument had before the market's own; `trade_seq` goes on from there.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class Market:
         start_ms: int,
         outlet: Outlet,
         prices: Mapping[str, float] | None = None,
+        trades_before: Callable[[Spec], int] | None = None,
+        first_trade_id: int = _FIRST_TRADE_ID,
     ) -> None:
         self.rng = Random(seed)
         self.outlet = outlet
@@ -71,6 +76,8 @@ class Market:
         self.change_id = _FIRST_CHANGE_ID
         self.match_id = _FIRST_MATCH_ID
         self.trade_ids: dict[str, int] = {}
+        self._trades_before = trades_before
+        self._first_trade_id = first_trade_id
         capacity = len(specs) * FRAMES_PER_INSTRUMENT_S
         self.locked = False  # settlement: told by platform_state and `public/status`
         self.speed = max(1.0, rate / capacity) if rate else 1.0
@@ -117,6 +124,8 @@ class Market:
             item.remark(self.now_ms)
             item.settle_first(self.rng)
             item.trade_seq = self.rng.randint(100_000_000, 140_000_000) if item.spec.perpetual else 0
+            if self._trades_before is not None:
+                item.trade_seq = self._trades_before(item.spec)
         self._seed_trades()
         for item in self.instruments.values():
             self._seed_book(item)
@@ -194,7 +203,7 @@ class Market:
             fresh = self._event(item)
         if due:
             item.remark(now)
-            if item.channel_perpetual in listened:
+            if item.spec.perpetual and item.channel_perpetual in listened:
                 outlet.publish(item.channel_perpetual, item.perpetual_data(now), now, None)
         if fresh:
             self.frames += 1
@@ -252,7 +261,7 @@ class Market:
         amount = round(units * spec.min_amount, 6)
         item.trade_seq += 1
         self.match_id += rng.randint(1, 40)
-        count = self.trade_ids.get(spec.prefix, _FIRST_TRADE_ID) + 1
+        count = self.trade_ids.get(spec.prefix, self._first_trade_id) + 1
         self.trade_ids[spec.prefix] = count
         trade_id = str(count) if spec.prefix == "BTC" else f"{spec.prefix}-{count}"
         last = item.last_price

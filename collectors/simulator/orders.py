@@ -6,7 +6,7 @@ An order is an object with `action` and the parameters of that action; the same 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -141,12 +141,48 @@ class Partial(Order, tag="partial"):
 
 
 class Fail(Order, tag="fail"):
-    """Refuse the next `calls` calls of methods like `method` with an error of the venue."""
+    """Refuse the next `calls` calls of methods like `method`, each `every`-th of them, with an error of the venue."""
 
     method: Name = "*"
     code: int = 13778
     message: Name = "raw_subscriptions_not_available_for_unauthorized"
     calls: Count = 1
+    every: Count = 1
+
+
+class Spoil(Order, tag="spoil"):
+    """Answer the next `calls` REST calls of methods like `method` with what is no answer.
+
+    `how`: `html` (a page with `status`), `status` (only that), `truncated` (half of the body), `timeout`
+    (nothing for `seconds`, then the connection ends). Only each `every`-th such call is spoiled; `retry_after`
+    adds the header to `html` and `status`.
+    """
+
+    how: Literal["html", "status", "truncated", "timeout"]
+    method: Name = "*"
+    host: Literal["www", "history", "*"] = "*"
+    calls: Count = 1
+    every: Count = 1
+    status: Status = 502
+    seconds: Seconds = 30.0
+    retry_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class LimitsTold(Order, tag="limits"):
+    """Answer how each host's request limits were used so far; `reset` begins the counts anew afterwards."""
+
+    reset: bool = False
+
+
+class Truth(Order, tag="truth"):
+    """Answer what the venue's history holds of one thing: rows, their hash, the venue's own holes."""
+
+    dataset: Literal["candles", "trades", "funding", "volatility", "deliveries", "settlements", "instruments"]
+    instrument: Name | None = None
+    currency: Name | None = None
+    resolution: Name = "1"
+    start: int = 0
+    end: int | None = None
 
 
 class RateLimit(Order, tag="rate_limit"):
@@ -210,7 +246,7 @@ ORDERS: Final[dict[str, type[Order]]] = {
     for kind in (
         Stats, FlushAccount, Sessions, BookTruth, Drop, DropAll, HalfOpen, Slow, Silence, Speak, Garbage, Lose,
         Duplicate, Reorder, Gap, MissTrades, ChannelLimit, Partial, Fail, RateLimit, Settlement, Maintenance,
-        Refuse, Restart, Skew, State, List, Expire,
+        Refuse, Restart, Spoil, LimitsTold, Truth, Skew, State, List, Expire,
     )
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 from collectors.simulator import rpc
+from collectors.simulator.orders import Spoil
 from collectors.simulator.rpc import RpcError
 
 Outage = Literal["rate_limit", "settlement", "maintenance", "refuse"]
@@ -21,10 +22,33 @@ HTTP_UNAVAILABLE: Final = 503
 
 
 @dataclass
+class _Turns:
+    """Which calls of a kind are hit: each `every`-th, `left` times."""
+
+    left: int
+    every: int
+    met: int = 0
+
+    def hit(self) -> bool:
+        """Whether the call that was just met is hit."""
+        self.met += 1
+        if self.met % self.every:
+            return False
+        self.left -= 1
+        return True
+
+
+@dataclass
 class _Failure:
     method: str
     error: RpcError
-    left: int
+    turns: _Turns
+
+
+@dataclass
+class _Spoiled:
+    order: Spoil
+    turns: _Turns
 
 
 @dataclass
@@ -41,6 +65,7 @@ class Outages:
         self._ends: dict[Outage, asyncio.TimerHandle] = {}  # what lasts, and what ends it
         self._failures: list[_Failure] = []
         self._missing: list[_Missing] = []
+        self._spoiled: list[_Spoiled] = []
 
     def active(self, outage: Outage) -> bool:
         """Whether it lasts still."""
@@ -63,9 +88,25 @@ class Outages:
         for end in self._ends.values():
             end.cancel()
 
-    def fail(self, method: str, error: RpcError, calls: int) -> None:
-        """Refuse the next `calls` calls of methods like `method` (without `public/`)."""
-        self._failures.append(_Failure(method.removeprefix("public/"), error, calls))
+    def fail(self, method: str, error: RpcError, calls: int, every: int = 1) -> None:
+        """Refuse `calls` calls of methods like `method` (without `public/`), each `every`-th from now on."""
+        self._failures.append(_Failure(method.removeprefix("public/"), error, _Turns(calls, every)))
+
+    def spoil(self, order: Spoil) -> None:
+        """Spoil the next REST answers that the order speaks of."""
+        self._spoiled.append(_Spoiled(order, _Turns(order.calls, order.every)))
+
+    def spoiled(self, host: str, method: str) -> Spoil | None:
+        """How the answer to this REST call is spoiled, if it is."""
+        for spoiled in self._spoiled:
+            order = spoiled.order
+            if order.host not in ("*", host) or not fnmatchcase(method, order.method.removeprefix("public/")):
+                continue
+            if spoiled.turns.hit():
+                if not spoiled.turns.left:
+                    self._spoiled.remove(spoiled)
+                return order
+        return None
 
     def leave_out(self, patterns: tuple[str, ...], calls: int) -> None:
         """Forget channels like these in the next `calls` subscribe calls that name some of them."""
@@ -80,9 +121,8 @@ class Outages:
         if self.active("settlement") and method not in ALWAYS_ANSWERED:
             raise RpcError(rpc.SETTLEMENT, "settlement_in_progress")
         for failure in self._failures:
-            if fnmatchcase(method, failure.method):
-                failure.left -= 1
-                if not failure.left:
+            if fnmatchcase(method, failure.method) and failure.turns.hit():
+                if not failure.turns.left:
                     self._failures.remove(failure)
                 raise failure.error
 

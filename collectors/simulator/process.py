@@ -29,7 +29,7 @@ from lake.errors import InputError, VenueUnavailableError
 
 READY_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
-_CONTROL_TIMEOUT_S: Final = 10.0
+_CONTROL_TIMEOUT_S: Final = 60.0  # the truth of years takes a while
 _POLL_S: Final = 0.02
 
 
@@ -42,6 +42,7 @@ class SimulatorProcess:
         self.port = port
         self.ws_url = f"ws://127.0.0.1:{port}/ws/api/v2"
         self.rest_url = f"http://127.0.0.1:{port}/api/v2"
+        self.history_url = f"http://127.0.0.1:{port}/history/api/v2"
 
     def control(self, action: str, **details: object) -> dict[str, Any]:
         """Do one scripted fault, or report (`stats`).

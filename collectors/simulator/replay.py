@@ -18,7 +18,8 @@ import msgspec
 import zstandard
 
 from collectors.simulator.chain import Spec, instrument_json, parse_name
-from collectors.simulator.rest import Params, boolean, currencies, listed, text
+from collectors.simulator.params import Params, boolean, listed, text
+from collectors.simulator.rest import currencies
 from collectors.simulator.rpc import UNKNOWN_METHOD, VERSION, RpcError, invalid
 from lake.errors import InputError
 

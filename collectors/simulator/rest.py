@@ -7,22 +7,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from collectors.simulator.candles import RESOLUTIONS, chart, past_price
-from collectors.simulator.chain import Spec, instrument_json
+from collectors.simulator.chain import instrument_json
 from collectors.simulator.frames import pairs
-from collectors.simulator.instrument import Instrument, Trade
+from collectors.simulator.history.methods import RECENT_MS, PastMethods
+from collectors.simulator.history.past import Past
+from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import Market
+from collectors.simulator.params import CURRENCIES, Params, boolean, integer, listed, text
 from collectors.simulator.rpc import UNKNOWN_METHOD, VERSION, RpcError, invalid
 
-KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo", "any")
-CURRENCIES: Final = ("BTC", "ETH", "USDC", "USDT", "EURR", "any")
 DEPTHS: Final = (1, 5, 10, 20, 50, 100, 1000, 10000)
-MAX_TRADES: Final = 1_000
-DEFAULT_TRADES: Final = 10
-MAX_FUNDING_ROWS: Final = 744
-HOUR_MS: Final = 3_600_000
-TRADES_HORIZON_MS: Final = 24 * HOUR_MS
-Params = dict[str, Any]
 
 
 class Methods(Protocol):
@@ -32,49 +26,11 @@ class Methods(Protocol):
         """The `result` of `public/<method>`; raises RpcError as the venue would."""
 
 
-def text(params: Params, name: str, allowed: Iterable[str] | None = None, default: str | None = None) -> str:
-    """A string parameter."""
-    value = params.get(name, default)
-    if not isinstance(value, str):
-        raise invalid(name, "value is required" if value is None else "must be a string")
-    if allowed is not None and value not in allowed:
-        raise invalid(name)
-    return value
+class MarketMethods(PastMethods):
+    """Answers out of a generated market and its past."""
 
-
-def integer(params: Params, name: str, default: int | None = None) -> int:
-    """An integer parameter; GET sends it as text."""
-    value = params.get(name, default)
-    if value is None:
-        raise invalid(name, "value is required")
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise invalid(name, "must be an integer") from None
-
-
-def boolean(params: Params, name: str) -> bool:
-    """A boolean parameter, false by default; GET sends it as text."""
-    value = params.get(name, False)
-    if value in (True, "true"):
-        return True
-    if value in (False, "false"):
-        return False
-    raise invalid(name, "must be a boolean")
-
-
-def listed(specs: Iterable[Spec], params: Params) -> list[Spec]:
-    """The instruments a `currency` and `kind` choose."""
-    currency = text(params, "currency", CURRENCIES, "any")
-    kind = text(params, "kind", KINDS, "any")
-    return [s for s in specs if currency in ("any", s.currency) and kind in ("any", s.kind)]
-
-
-class MarketMethods:
-    """Answers out of a generated market."""
-
-    def __init__(self, market: Market) -> None:
-        self.market = market
+    def __init__(self, market: Market, past: Past) -> None:
+        super().__init__(market, past)
         self._methods: dict[str, Callable[[Params], object]] = {
             "get_time": lambda _: market.now_ms,
             "test": lambda _: {"version": VERSION},
@@ -86,14 +42,22 @@ class MarketMethods:
             "get_order_book": self.get_order_book,
             "ticker": lambda p: msgspec.Raw(self._item(p).ticker_data(market.now_ms).encode()),
             "get_book_summary_by_currency": self.get_book_summary,
-            "get_last_trades_by_instrument": self.trades_by_instrument,
-            "get_last_trades_by_instrument_and_time": self.trades_by_instrument,
-            "get_last_trades_by_currency": self.trades_by_currency,
-            "get_last_trades_by_currency_and_time": self.trades_by_currency,
+            "get_last_trades_by_instrument": lambda p: self.trades_by_instrument(p, "www"),
+            "get_last_trades_by_instrument_and_time": lambda p: self.trades_by_instrument(p, "www"),
+            "get_last_trades_by_currency": lambda p: self.trades_by_currency(p, "www"),
+            "get_last_trades_by_currency_and_time": lambda p: self.trades_by_currency(p, "www"),
             "get_tradingview_chart_data": self.get_chart,
             "get_index_price": self.get_index_price,
             "get_index_price_names": lambda _: list(market.indices.all),
+            "get_supported_index_names": lambda _: list(market.indices.all),
+            "get_index_chart_data": self.get_index_chart,
             "get_funding_rate_history": self.get_funding,
+            "get_funding_rate_value": self.get_funding_value,
+            "get_volatility_index_data": self.get_volatility,
+            "get_mark_price_history": self.get_marks,
+            "get_delivery_prices": self.get_delivery,
+            "get_last_settlements_by_instrument": self.settlements_by_instrument,
+            "get_last_settlements_by_currency": self.settlements_by_currency,
         }
 
     def call(self, method: str, params: Params) -> object:
@@ -121,16 +85,18 @@ class MarketMethods:
         return currencies({item.spec.currency for item in self.market.instruments.values()})
 
     def get_instruments(self, params: Params) -> object:
-        """Live instruments, or with `expired` those that ended during this run."""
-        expired = boolean(params, "expired")
-        items = self.market.expired if expired else self.market.instruments
+        """Live instruments, or with `expired` those that ended lately."""
+        if boolean(params, "expired"):
+            return self.expired(params, self.market.now_ms - RECENT_MS)
+        items = self.market.instruments
         chosen = listed([item.spec for item in items.values()], params)
         return [instrument_json(s, self.market.now_ms, items[s.name].state) for s in chosen]
 
     def get_instrument(self, params: Params) -> object:
         """One instrument, live or expired."""
-        item = self._item(params)
-        return instrument_json(item.spec, self.market.now_ms, item.state)
+        spec = self.spec(params)
+        live = self.live(spec.name)
+        return instrument_json(spec, self.market.now_ms, "archivized" if live is None else live.state)
 
     def get_order_book(self, params: Params) -> object:
         """Levels to `depth`, the ticker's fields and the change id."""
@@ -150,53 +116,12 @@ class MarketMethods:
         items = [item for name, item in self.market.instruments.items() if name in names]
         return [_summary(item, self.market.now_ms) for item in items]
 
-    def trades_by_instrument(self, params: Params) -> object:
-        """Trades of one instrument, newest first unless a range is given."""
-        return _page(self._recent(self._item(params).trades), params)
-
-    def trades_by_currency(self, params: Params) -> object:
-        """Trades of a currency, and of one `kind` if wanted."""
-        currency = text(params, "currency", CURRENCIES)
-        kind = text(params, "kind", KINDS, "any")
-        found = [t for c, trades in self.market.trades.items() if currency in ("any", c) for t in trades]
-        if currency == "any":
-            found.sort(key=lambda trade: trade.timestamp)
-        if kind != "any":
-            names = self.market.instruments | self.market.expired
-            chosen = {name for name, item in names.items() if item.spec.kind == kind}
-            found = [t for t in found if t.instrument in chosen]
-        return _page(self._recent(found), params)
-
-    def _recent(self, trades: Iterable[Trade]) -> list[Trade]:
-        """What the venue still tells: older trades are left out without an error."""
-        horizon = self.market.now_ms - TRADES_HORIZON_MS
-        return [trade for trade in trades if trade.timestamp > horizon]
-
-    def get_chart(self, params: Params) -> object:
-        """Candles; the newest 5,001 of the window."""
-        item = self._item(params)
-        resolution = RESOLUTIONS[text(params, "resolution", RESOLUTIONS)]
-        first, last = integer(params, "start_timestamp"), integer(params, "end_timestamp")
-        if first > last:
-            raise invalid("start_timestamp", "must not be after end_timestamp")
-        return chart(item, first, min(last, self.market.now_ms), resolution, self.market.start_ms)
-
     def get_index_price(self, params: Params) -> object:
         """An index, with the estimated delivery price."""
         index = self.market.indices.all.get(text(params, "index_name"))
         if index is None:
             raise invalid("index_name")
         return {"index_price": index.price, "estimated_delivery_price": index.price}
-
-    def get_funding(self, params: Params) -> object:
-        """Hourly rows after `start_timestamp` (exclusive), the newest 744 of them."""
-        item = self._item(params)
-        if not item.spec.perpetual:
-            raise invalid("instrument_name", "not a perpetual")
-        first, last = integer(params, "start_timestamp"), integer(params, "end_timestamp")
-        last = min(last, self.market.now_ms) // HOUR_MS * HOUR_MS
-        first = max(first // HOUR_MS * HOUR_MS + HOUR_MS, last - (MAX_FUNDING_ROWS - 1) * HOUR_MS)
-        return [_funding_row(item, at, self.market.start_ms) for at in range(first, last + 1, HOUR_MS)]
 
 
 def currencies(names: Iterable[str]) -> list[dict[str, Any]]:
@@ -212,22 +137,6 @@ def currencies(names: Iterable[str]) -> list[dict[str, Any]]:
         }
         for name in sorted(names)
     ]  # fmt: skip
-
-
-def _page(trades: Iterable[Trade], params: Params) -> object:
-    """A page of trades: by time or sequence bounds, `count` of them, sorted."""
-    count = integer(params, "count", DEFAULT_TRADES)
-    if not 1 <= count <= MAX_TRADES:
-        raise invalid("count", "value must be between 1 and 1000")
-    start, end = integer(params, "start_timestamp", 0), integer(params, "end_timestamp", 1 << 62)
-    first, last = integer(params, "start_seq", 0), integer(params, "end_seq", 1 << 62)
-    found = [t for t in trades if start <= t.timestamp <= end and first <= t.seq <= last]
-    ranged = "start_timestamp" in params or "start_seq" in params
-    sorting = text(params, "sorting", ("asc", "desc", "default"), "default")
-    rising = sorting == "asc" or (sorting == "default" and ranged)
-    chosen = found[:count] if rising else found[::-1][:count]
-    rows = [msgspec.Raw(trade.text.encode()) for trade in chosen]
-    return {"trades": rows, "has_more": len(found) > count}
 
 
 def _summary(item: Instrument, now_ms: int) -> dict[str, Any]:
@@ -258,15 +167,3 @@ def _summary(item: Instrument, now_ms: int) -> dict[str, Any]:
     if spec.perpetual:
         row |= {"current_funding": item.funding, "funding_8h": round(item.index.funding_8h, 8)}
     return row
-
-
-def _funding_row(item: Instrument, at_ms: int, start_ms: int) -> dict[str, Any]:
-    price = past_price(item, min(at_ms, start_ms), start_ms)
-    hour = at_ms // HOUR_MS
-    return {
-        "timestamp": at_ms,
-        "index_price": price,
-        "prev_index_price": past_price(item, min(at_ms - HOUR_MS, start_ms), start_ms),
-        "interest_8h": (hour * 7919 % 2000 - 900) * 1e-8,
-        "interest_1h": (hour * 7919 % 2000 - 900) * 1.25e-9,
-    }

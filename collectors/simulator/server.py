@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import weakref
 from collections.abc import Callable
@@ -17,12 +18,14 @@ from collectors.simulator import rpc
 from collectors.simulator.account import Account
 from collectors.simulator.control import Control
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
+from collectors.simulator.history import BannedError, Host, Limits
 from collectors.simulator.orders import Order, read_order
-from collectors.simulator.outages import Outages, http_status
+from collectors.simulator.outages import HTTP_BAD_REQUEST, HTTP_TOO_MANY_REQUESTS, Outages, http_status
 from collectors.simulator.rpc import Clock, RpcError, invalid
 from collectors.simulator.script import Step, load_script, play
 from collectors.simulator.session import Hub, Session
 from collectors.simulator.settings import SimulatorSettings
+from collectors.simulator.spoil import spoil
 from lake.errors import InputError
 
 HOST: Final = "127.0.0.1"
@@ -59,6 +62,10 @@ class Simulator:
         self.port = settings.port
         self.clock = Clock()
         self.outages = Outages()
+        self.limits: dict[Host, Limits] = {
+            "www": Limits(settings.rest_per_second, settings.rest_burst, settings.ban_s),
+            "history": Limits(settings.history_per_second, settings.history_burst, settings.ban_s),
+        }
         self.max_channels_per_call = settings.max_channels_per_call
         self._control = Control(
             self.hub,
@@ -67,6 +74,7 @@ class Simulator:
             self.clock,
             restart=self._restart,
             limit_channels=self._limit_channels,
+            limits=self.limits,
         )
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
@@ -85,10 +93,16 @@ class Simulator:
         """What `/public/<method>` is appended to."""
         return f"http://{HOST}:{self.port}/api/v2"
 
+    @property
+    def history_url(self) -> str:
+        """The same for the history host."""
+        return f"http://{HOST}:{self.port}/history/api/v2"
+
     async def __aenter__(self) -> Simulator:
         app = web.Application(client_max_size=_ENTITY_LIMIT)
         app.router.add_get("/ws/api/v2", self._socket)
-        app.router.add_get("/api/v2/public/{method}", self._get)
+        app.router.add_get("/api/v2/public/{method}", functools.partial(self._get, "www"))
+        app.router.add_get("/history/api/v2/public/{method}", functools.partial(self._get, "history"))
         app.router.add_post("/control", self._ordered)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -146,25 +160,37 @@ class Simulator:
 
     # -- HTTP ------------------------------------------------------------------------------------
 
-    async def _get(self, request: web.Request) -> web.Response:
+    async def _get(self, host: Host, request: web.Request) -> web.StreamResponse:
         arrived = self.clock.now_ns()
         method = request.match_info["method"]
         if request.transport is not None:
             self._askers.add(request.transport)
         try:
+            self.limits[host].admit(method, request.query_string, asyncio.get_running_loop().time())
             self.outages.check(method)
-            body, status = rpc.reply(self.clock, arrived, self._ask(method, dict(request.query))), 200
+            body, status = rpc.reply(self.clock, arrived, self._ask(host, method, dict(request.query))), 200
+        except BannedError:
+            return web.Response(status=HTTP_TOO_MANY_REQUESTS)
         except RpcError as error:
-            body, status = rpc.refusal(self.clock, arrived, error), http_status(error)
+            body, status = rpc.refusal(self.clock, arrived, error), self._http_status(error)
         refused = self.outages.connection_status()
         if refused is not None and status == 200:
             return web.Response(status=refused)
+        spoiled = self.outages.spoiled(host, method)
+        if spoiled is not None:
+            return await spoil(request, spoiled, body)
         return web.Response(body=body, status=status, content_type="application/json")
 
-    def _ask(self, method: str, params: dict[str, Any]) -> object:
+    def _http_status(self, error: RpcError) -> int:
+        """10028 is HTTP 400 from a pool of credits, 429 in the outage that stands for an overrun."""
+        if error.code == rpc.TOO_MANY_REQUESTS and not self.outages.active("rate_limit"):
+            return HTTP_BAD_REQUEST
+        return http_status(error)
+
+    def _ask(self, host: Host, method: str, params: dict[str, Any]) -> object:
         if method in SOCKET_METHODS:
             raise RpcError(rpc.WEBSOCKET_ONLY, "not_supported_by_http_transport")
-        return self.feed.methods.call(method, params)
+        return (self.feed.methods if host == "www" else self.feed.history).call(method, params)
 
     # -- WebSocket -------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from lake.errors import SettingsError
 DEFAULT_INSTRUMENTS: Final = 300
 DEFAULT_FRAMES_PER_SECOND: Final = 1_000.0
 MAX_CHANNELS_PER_CALL: Final = 500  # documented suggestion per subscribe call
+VENUE_REST_PER_SECOND: Final = 5.0  # careful: for callers without a key the number is unpublished
+VENUE_HISTORY_PER_SECOND: Final = 10.0  # clients are known to make 5 to 20
 MAX_PENDING_BYTES: Final = 8 << 20
 
 
@@ -51,6 +53,31 @@ class SimulatorSettings:
     """Orders with their times, counted from the first subscription; TOML, or JSON lines (`.jsonl`)."""
     max_channels_per_call: int = MAX_CHANNELS_PER_CALL
     """A longer list in one subscribe call is refused with -32600."""
+    past_futures: int = 150
+    """How many expired futures the history has: quarters since 2018 first, then months, then weeks."""
+    past_options: int = 1_000
+    """How many expired options the history has."""
+    past_combos: int = 40
+    """How many expired combos, half of futures and half of options; their trades are told on their legs too."""
+    past_days: int = 0
+    """History of so many days before the start; 0: since August 2018."""
+    past_trades: int = 2_000
+    """The most ordinary trades in the life of an expired instrument; they have between one and this."""
+    past_perpetual_trades: int = 2_000
+    """About how many trades a perpetual had on a day."""
+    past_burst: int = 1_200
+    """Trades within the one millisecond of a burst; some tapes have such a millisecond. 0: none."""
+    rest_per_second: float = 0.0
+    """REST requests per second that are allowed in the long run; 0: any number. Deribit's number is unpublished,
+    5 is careful. With a limit, get_instruments has its own of 1 per second and bursts of 50."""
+    rest_burst: float = 20.0
+    """REST requests allowed at once."""
+    history_per_second: float = 0.0
+    """The same for the history host, where clients are known to make 5 to 20; 0: any number."""
+    history_burst: float = 20.0
+    """History requests allowed at once."""
+    ban_s: float = 30.0
+    """How long a caller gets nothing but HTTP 429 after 10 refusals (10028) within 10 seconds."""
     heartbeat_second_s: float = 1.0
     """Length of one second of a heartbeat interval; tests shorten it."""
     max_pending_bytes: int = MAX_PENDING_BYTES
@@ -70,6 +97,23 @@ class SimulatorSettings:
                 self.max_channels_per_call >= 1,
                 "at least 1",
             ),
+            ("past_futures", self.past_futures, self.past_futures >= 0, "0 or more"),
+            ("past_options", self.past_options, self.past_options >= 0, "0 or more"),
+            ("past_combos", self.past_combos, self.past_combos >= 0, "0 or more"),
+            ("past_days", self.past_days, self.past_days >= 0, "0 or more"),
+            ("past_trades", self.past_trades, self.past_trades >= 1, "at least 1"),
+            (
+                "past_perpetual_trades",
+                self.past_perpetual_trades,
+                self.past_perpetual_trades >= 1,
+                "at least 1",
+            ),
+            ("past_burst", self.past_burst, 0 <= self.past_burst <= 19_000, "0 to 19000"),
+            ("rest_per_second", self.rest_per_second, self.rest_per_second >= 0, "0 or more"),
+            ("history_per_second", self.history_per_second, self.history_per_second >= 0, "0 or more"),
+            ("rest_burst", self.rest_burst, self.rest_burst >= 1, "at least 1"),
+            ("history_burst", self.history_burst, self.history_burst >= 1, "at least 1"),
+            ("ban_s", self.ban_s, self.ban_s >= 0, "0 or more seconds"),
             ("max_pending_bytes", self.max_pending_bytes, self.max_pending_bytes >= 1, "at least 1"),
         )
         for name, value, good, allowed in limits:

@@ -72,6 +72,7 @@ def settings(
         "calls_per_s": 1000.0,
         "rest_per_s": 1000.0,
         "rest_burst": 100,
+        "series": (),
     }
     return CollectorSettings(ws_url=ws_url, rest_url=rest_url, **{**quick, **changes})
 

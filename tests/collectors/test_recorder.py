@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.deribit.selection import Listing, choose, deal, decode_listings, trade_channels
+from collectors.deribit.selection import (
+    Listing,
+    choose,
+    deal,
+    decode_listings,
+    index_channels,
+    instrument_channels,
+    platform_channels,
+    trade_channels,
+)
 from collectors.recorder import Recorder
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError, VenueRefusedError, VenueUnavailableError
@@ -58,23 +67,22 @@ def test_a_recording_lists_subscribes_records_and_sums_up() -> None:
             for peer in peers:
                 for channel in peer.channels:
                     await peer.push(tick(1, channel))
-            await sink.until(lambda: len(sink.data) == 12)
+            await sink.until(lambda: len(sink.data) == 11)
             recorder.stop()
             summary = await running
 
             names = [r["instrument_name"] for r in ROWS if r["is_active"]]
             expected = {f"{kind}.{name}.100ms" for name in names for kind in ("ticker", "book")}
             expected |= {"trades.any.BTC.100ms", "instrument.creation.any.BTC", "instrument.state.any.BTC"}
-            expected |= {"platform_state"}
             assert {channel for peer in peers for channel in peer.channels} == expected
-            assert (summary.channels_asked, summary.channels_acknowledged) == (12, 12)
+            assert (summary.channels_asked, summary.channels_acknowledged) == (11, 11)
             assert (summary.instruments, summary.connections, summary.reconnects, summary.gaps) == (
                 4,
                 3,
                 0,
                 0,
             )
-            assert summary.frames == len(sink.frames) == 12 + 3 * 2
+            assert summary.frames == len(sink.frames) == 11 + 3 * 2
             assert summary.frame_bytes == sum(map(len, sink.frames))
             assert {record[1] for record in sink.records} == {0, 1, 2, 3}
             [response] = [decode_response(r[0]) for r in sink.records if r[2] == RecordKind.RESPONSE]
@@ -93,7 +101,7 @@ def test_only_the_connection_that_was_lost_has_a_gap() -> None:
         async with serving() as venue:
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=8), sink)
+            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=7), sink)
             running = asyncio.create_task(recorder.run())
             peers = [await venue.peer(), await venue.peer()]
             await sink.until(lambda: len(sink.events(Subscribed)) == 2)
@@ -155,7 +163,7 @@ def test_one_refused_session_ends_the_others_and_the_error_comes_out_with_everyt
             venue.answer = refuse_book
             venue.rest = [(200, body(ROWS))]
             sink = MemorySink()
-            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=8), sink)
+            recorder = Recorder(settings(venue.ws_url, venue.rest_url, channels_per_connection=7), sink)
             with pytest.raises(VenueRefusedError, match="100ms"):
                 await recorder.run()
             assert [event.clean for event in sink.events(SessionStopped)] == [False]
@@ -214,18 +222,50 @@ def test_trades_come_by_kind_and_currency() -> None:
     ]
 
 
+def test_sampled_series_are_chosen_by_name_and_by_what_the_instruments_settle_against() -> None:
+    rows = [
+        Listing("BTC-PERPETUAL", "future", settlement_period="perpetual", price_index="btc_usd"),
+        Listing("SOL_USDC-PERPETUAL", "future", settlement_period="perpetual", price_index="sol_usdc"),
+        Listing("BTC-1JAN27-90000-C", "option", price_index="btc_usd"),
+        Listing("OLD_USDC-PERPETUAL", "future", price_index="old_usdc", is_active=False),
+        Listing("ETH_USDC", "spot", price_index="eth_usdc"),
+    ]
+    usual = [
+        "deribit_price_index.btc_usd",
+        "deribit_price_index.sol_usdc",
+        "deribit_volatility_index.btc_usd",
+    ]
+    assert index_channels(rows, CollectorSettings()) == usual
+    assert index_channels(rows, CollectorSettings(series=("marks",))) == ["markprice.options.btc_usd"]
+    assert index_channels(rows, CollectorSettings(name_pattern="SOL.*")) == ["deribit_price_index.sol_usdc"]
+    assert index_channels(rows, CollectorSettings(shard="2/2")) == []
+    assert platform_channels(CollectorSettings(shard="2/2")) == [
+        "platform_state",
+        "platform_state.public_methods_state",
+    ]
+    assert platform_channels(CollectorSettings(series=())) == []
+    assert instrument_channels("SOL_USDC-PERPETUAL", CollectorSettings(funding_interval="100ms")) == [
+        "ticker.SOL_USDC-PERPETUAL.100ms",
+        "book.SOL_USDC-PERPETUAL.100ms",
+        "perpetual.SOL_USDC-PERPETUAL.100ms",
+    ]
+    assert len(instrument_channels("SOL_USDC-PERPETUAL", CollectorSettings(series=()))) == 2
+    assert len(instrument_channels("BTC-1JAN27-90000-C", CollectorSettings())) == 2
+
+
 @given(count=st.integers(0, 400), per_connection=st.integers(2, 300))
 def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_connection: int) -> None:
-    names = [f"N{number}" for number in range(count)]
+    names = [f"N{number}-PERPETUAL" if number % 3 == 0 else f"N{number}" for number in range(count)]
+    weights = {name: 3 if name.endswith("-PERPETUAL") else 2 for name in names}
     chosen = CollectorSettings(channels_per_connection=per_connection)
-    if 2 * count + 1 > 30 * per_connection:
+    if sum(weights.values()) + 1 > 30 * per_connection:
         with pytest.raises(SettingsError, match="connections"):
             deal(names, ["trades.any.any.100ms"], chosen)
         return
     hands = deal(names, ["trades.any.any.100ms"], chosen)
     assert sorted(name for hand in hands for name in hand) == sorted(names)
-    sizes = [2 * len(hand) + (number == 0) for number, hand in enumerate(hands)]
-    assert max(sizes) - min(sizes) <= 2
+    sizes = [sum(map(weights.__getitem__, hand)) + (number == 0) for number, hand in enumerate(hands)]
+    assert max(sizes) - min(sizes) <= 3
 
 
 @pytest.mark.parametrize(
@@ -241,6 +281,8 @@ def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_co
         ({"reply_timeout_s": 0}, "reply_timeout_s"),
         ({"relist_seconds": 0}, "relist_seconds"),
         ({"top_by_open_interest": 0}, "top_by_open_interest"),
+        ({"series": ("dvol",)}, "dvol"),
+        ({"funding_interval": "1s"}, "funding_interval"),
         ({"shard": "4/3"}, "shard"),
         ({"shard": "one"}, "1/3"),
     ],

@@ -124,7 +124,11 @@ def test_what_the_venue_does_not_acknowledge_is_missing_until_dropped() -> None:
                 assert (session.missing, session.acknowledged) == ([C], 2)
                 assert sink.events(Subscribed)[-1].missing == [C]
                 [opened] = sink.events(GapOpened)
-                assert (opened.cause, opened.channel, opened.connection) == ("not_subscribed", C, session.number)
+                assert (opened.cause, opened.channel, opened.connection) == (
+                    "not_subscribed",
+                    C,
+                    session.number,
+                )
                 assert sink.events(Gap) == []
                 await session.drop([C])
                 [gap] = sink.events(Gap)

@@ -12,6 +12,7 @@ import pytest
 
 from collectors.deribit.channels import classify
 from collectors.recorder import Recorder
+from collectors.settings import SERIES
 from collectors.simulator import SimulatorSettings, feeds
 from collectors.simulator.orders import read_order
 from collectors.simulator.server import Simulator
@@ -106,6 +107,20 @@ def test_a_listing_at_runtime_is_recorded_within_seconds(
     run(scenario())
 
 
+def test_an_index_of_a_new_listing_is_recorded_on_the_first_connection() -> None:
+    async def scenario() -> None:
+        name, channel = "BTC_USDC-25DEC26-123000-C", "deribit_price_index.btc_usdc"
+        chosen = {"name_pattern": f"BTC-.*|{name}", "series": SERIES, "channels_per_connection": 20}
+        async with venue() as simulator, recording(simulator, **chosen) as (recorder, sink):
+            assert "deribit_price_index.btc_usd" in recorder.sessions[0].channels
+            assert not [c for session in recorder.sessions for c in session.channels if c == channel]
+            await simulator.do(read_order({"action": "list", "instrument": name}))
+            await within(lambda: any(f'"{channel}"'.encode() in frame for frame in sink.data), sink)
+            assert {channel, "markprice.options.btc_usdc"} <= set(recorder.sessions[0].channels)
+
+    run(scenario())
+
+
 def responses(sink: MemorySink) -> list[str]:
     return [decode_response(r[0]).url for r in sink.records if r[2] == RecordKind.RESPONSE]
 
@@ -164,14 +179,14 @@ def test_parts_are_disjoint_and_together_everything_with_the_trades_once() -> No
 def test_a_new_connection_is_opened_when_all_are_full_and_the_rest_waits_when_none_may_be() -> None:
     async def scenario() -> None:
         async with venue(6) as simulator:
-            full = {"channels_per_connection": 19, "connections_max": 2}
+            full = {"channels_per_connection": 18, "connections_max": 2}
             async with recording(simulator, **full) as (recorder, sink):
-                assert [len(session.channels) for session in recorder.sessions] == [19]
+                assert [len(session.channels) for session in recorder.sessions] == [18]
                 names = [f"BTC-25DEC26-{strike}-C" for strike in range(123_000, 133_000, 1_000)]
                 for name in names:
                     await simulator.do(read_order({"action": "list", "instrument": name}))
                 await within(lambda: all(of(sink, name) for name in names[:9]), sink)
-                assert [len(session.channels) for session in recorder.sessions] == [19, 18]
+                assert [len(session.channels) for session in recorder.sessions] == [18, 18]
                 assert set(listed(simulator)).difference(recorded(recorder)) == {names[9]}
                 await simulator.do(read_order({"action": "expire", "instrument": names[0]}))
                 await within(lambda: bool(of(sink, names[9])), sink)

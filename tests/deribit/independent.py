@@ -20,6 +20,7 @@ SAME_IN_TRADES = (
     "block_trade_id", "block_trade_leg_count", "combo_id", "starbase_match_id", "starbase_timestamp",
 )  # fmt: skip
 Row = dict[str, Any]
+TABLES = ("quotes", "trades", "book", "funding", "index_prices", "volatility_index", "marks")
 
 
 def hand_made() -> list[tuple[str, bytes]]:
@@ -55,7 +56,7 @@ def recorded(path: Path) -> list[bytes]:
 def read(frames: list[bytes]) -> tuple[dict[str, list[Row]], Counter[str], int]:
     """Rows per table, notifications that are not tabulated by class, and all frames that are not
     tabulated."""
-    tables: dict[str, list[Row]] = {"quotes": [], "trades": [], "book": []}
+    tables: dict[str, list[Row]] = {name: [] for name in TABLES}
     other: Counter[str] = Counter()
     control = 0
     for record, frame in enumerate(frames):
@@ -71,11 +72,34 @@ def read(frames: list[bytes]) -> tuple[dict[str, list[Row]], Counter[str], int]:
             tables["trades"] += [{"record": record, **trade(item)} for item in data]
         elif first == "book" and dots == 2:
             tables["book"] += [{"record": record, **row} for row in book(data)]
+        elif first == "perpetual":
+            tables["funding"].append({"record": record, **funding(channel.split(".")[1], data)})
+        elif first == "deribit_price_index":
+            tables["index_prices"].append({"record": record, **of_index(data), "price": data["price"]})
+        elif first == "deribit_volatility_index":
+            bar = dict.fromkeys(("open", "high", "low")) | {"close": data["volatility"], "resolution": "tick"}
+            tables["volatility_index"].append({"record": record, **of_index(data), **bar})
+        elif first == "markprice":
+            tables["marks"] += [{"record": record, **mark(item)} for item in data]
         else:
             control += 1
             names = {"book": "book_grouped", "chart": "chart.trades", "instrument": "instrument.creation"}
             other[names.get(first, first)] += 1
     return tables, other, control
+
+
+def of_index(data: Row) -> Row:
+    return {"instrument": data["index_name"], "ts": data["timestamp"] * 1000}
+
+
+def funding(instrument: str, data: Row) -> Row:
+    hourly = dict.fromkeys(("interest_1h", "interest_8h", "prev_index_price"))
+    sent = {name: data[name] for name in ("interest", "index_price")}
+    return {"instrument": instrument, "ts": data["timestamp"] * 1000, "type": "momentary", **hourly, **sent}
+
+
+def mark(data: Row) -> Row:
+    return lead(data) | {"mark_price": data["mark_price"], "mark_iv": data["iv"] or None}
 
 
 def lead(data: Row) -> Row:

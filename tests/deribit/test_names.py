@@ -94,6 +94,12 @@ def test_names_agree_with_the_listings_of_2021_to_2025(real_data: Path) -> None:
         assert re.fullmatch("[a-z0-9_]+", family(name))
 
 
+SCHEMA_KINDS = (
+    "ticker", "book", "trades", "perpetual", "deribit_price_index", "deribit_volatility_index",
+    "markprice.options",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("channel", "kind", "instrument"),
     [
@@ -107,6 +113,13 @@ def test_names_agree_with_the_listings_of_2021_to_2025(real_data: Path) -> None:
         ("book.BTC-PERPETUAL.none.10.100ms", "book_grouped", None),
         ("chart.trades.BTC-PERPETUAL.1", "chart.trades", None),
         ("quote.BTC-PERPETUAL", "quote", None),
+        (channels.perpetual("BTC-PERPETUAL"), "perpetual", "BTC-PERPETUAL"),
+        (channels.price_index("btc_usd"), "deribit_price_index", None),
+        (channels.volatility_index("btc_usd"), "deribit_volatility_index", None),
+        (channels.marks("sol_usdc"), "markprice.options", None),
+        ("perpetual.BTC-PERPETUAL", "perpetual_unknown_form", None),
+        ("markprice.futures.btc_usd", "markprice", None),
+        ("deribit_price_index", "deribit_price_index_unknown_form", None),
         ("platform_state", "platform_state", None),
         ("platform_state.public_methods_state", "platform_state", None),
         ("ticker", "ticker_unknown_form", None),
@@ -116,4 +129,4 @@ def test_names_agree_with_the_listings_of_2021_to_2025(real_data: Path) -> None:
 def test_channels_are_sorted(channel: str, kind: str, instrument: str | None) -> None:
     found = channels.classify(channel)
     assert (found.kind, found.instrument) == (kind, instrument)
-    assert found.tabulated == (kind in ("ticker", "book", "trades"))
+    assert found.tabulated == (kind in SCHEMA_KINDS)

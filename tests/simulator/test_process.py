@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +53,23 @@ def test_ccxt_understands_the_venue(venue: SimulatorProcess) -> None:
         candles = exchange.fetch_ohlcv("BTC/USD:BTC", "1m", since, 50)
         assert len(candles) >= 49
         assert all(low <= opened <= high for _, opened, high, low, *_ in candles)
+        old = exchange.fetch_ohlcv("BTC/USD:BTC", "1m", exchange.parse8601("2020-03-12T00:00:00Z"), 1_440)
+        assert len(old) == 1_440
+        assert old[0][0] == exchange.parse8601("2020-03-12T00:00:00Z")
+        week = exchange.milliseconds() - 7 * 86_400_000
+        funding = exchange.fetch_funding_rate_history("BTC/USD:BTC", week, 100)
+        assert all(abs(row["fundingRate"]) < 0.01 for row in funding)
+        assert len(funding) > 10
         assert len(exchange.fetch_tickers(params={"code": "BTC"})) > 10
     finally:
         exchange.session.close()
+
+
+def test_both_hosts_of_a_process_answer(venue: SimulatorProcess) -> None:
+    for root in (venue.rest_url, venue.history_url):
+        with urllib.request.urlopen(f"{root}/public/get_time") as response:
+            assert b'"result":' in response.read()
+    assert venue.control("limits")["limits"]["history"]["requests"] == 1
 
 
 def test_orders_reach_the_process_and_stop_completes_the_account(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_random_bits_of_table_files_never_give_another_answer_unnoticed(
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["quotes", "gaps", "coverage"])
+@pytest.mark.parametrize("name", ["quotes", "instruments", "coverage"])
 @pytest.mark.parametrize("harm", ["emptied", "truncated"])
 def test_newest_commit_of_a_log(
     ingested: Root, tmp_path: Path, name: str, harm: str, caplog: pytest.LogCaptureFixture

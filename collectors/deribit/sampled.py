@@ -1,0 +1,135 @@
+"""The sampled channels as columns: funding, price indices, volatility indices, marks of whole chains.
+
+column                      from                     meaning
+--------------------------- ------------------------ --------------------------------------------------------
+funding (one row per frame of perpetual.*, type momentary; hourly rows come by REST, see `funding_answers`)
+ instrument                 the channel              the data does not repeat it
+ interest                   same                     the rate of the moment for 8 h, a fraction
+ index_price                same                     the index of the perpetual
+index_prices (one row per frame)
+ instrument                 index_name               must be the channel's own; family "index"
+ price                      same                     in the index's quote currency
+volatility_index (one row per frame, resolution tick)
+ instrument                 index_name               must be the channel's own; family "index"
+ close                      volatility               percent a year; open, high and low are for bars
+marks (one row per option in the list of a frame)
+ mark_price                 same                     coin for inverse options, else quote currency
+ mark_iv                    iv                       a fraction (0.37), while tickers say percent (37.0); 0 is the
+                                                     venue's "not computable": null
+
+Which frames are refused, and how fields that nobody knows are counted, is told in `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from collectors.deribit import channels, columns, wire
+from collectors.deribit.batch import Batch
+from collectors.deribit.columns import Array, Instruments, floats, nothing, numbers, words
+
+
+def tables(batch: Batch) -> dict[str, pa.Table]:
+    """The rows of all sampled channels in `batch`, by table."""
+    return {
+        "funding": _funding(batch),
+        "index_prices": _index_prices(batch),
+        "volatility_index": _volatility_index(batch),
+        "marks": _marks(batch),
+    }
+
+
+def _funding(batch: Batch) -> pa.Table:
+    rows = _Rows()
+
+    def take(record: int, params: wire.PerpetualParams) -> None:
+        named = channels.classify(params.channel).instrument or ""
+        rows.add(record, batch.subject(params.channel, channels.PERPETUAL, named), params.data)
+
+    rows.fill(batch, channels.PERPETUAL, wire.perpetual_frame.decode, take)
+    null = nothing(len(rows.data))
+    payload = [
+        words(np.zeros(len(rows.data), np.int32), ["momentary"]),
+        null,
+        null,
+        rows.numbers("interest"),
+        rows.numbers("index_price"),
+        null,
+    ]
+    return rows.table(batch, "funding", batch.instruments, payload)
+
+
+def _index_prices(batch: Batch) -> pa.Table:
+    rows = _Rows()
+
+    def take(record: int, params: wire.PriceIndexParams) -> None:
+        code = batch.index(params.channel, channels.PRICE_INDEX, params.data.index_name)
+        rows.add(record, code, params.data)
+
+    rows.fill(batch, channels.PRICE_INDEX, wire.price_index_frame.decode, take)
+    return rows.table(batch, "index_prices", batch.indices, [rows.numbers("price")])
+
+
+def _volatility_index(batch: Batch) -> pa.Table:
+    rows = _Rows()
+
+    def take(record: int, params: wire.VolatilityIndexParams) -> None:
+        code = batch.index(params.channel, channels.VOLATILITY_INDEX, params.data.index_name)
+        rows.add(record, code, params.data)
+
+    rows.fill(batch, channels.VOLATILITY_INDEX, wire.volatility_index_frame.decode, take)
+    null = nothing(len(rows.data))
+    tick = words(np.zeros(len(rows.data), np.int32), ["tick"])
+    payload = [tick, null, null, null, rows.numbers("volatility")]
+    return rows.table(batch, "volatility_index", batch.indices, payload)
+
+
+def _marks(batch: Batch) -> pa.Table:
+    rows = _Rows()
+
+    def take(record: int, params: wire.MarksParams) -> None:
+        subjects = [
+            batch.subject(params.channel, channels.MARKS, mark.instrument_name) for mark in params.data
+        ]
+        for code, mark in zip(subjects, params.data, strict=True):
+            rows.add(record, code, mark)
+
+    rows.fill(batch, channels.MARKS, wire.marks_frame.decode, take)
+    iv = floats([mark.iv for mark in rows.data])
+    iv[iv == 0] = np.nan
+    return rows.table(batch, "marks", batch.instruments, [rows.numbers("mark_price"), numbers(iv)])
+
+
+class _Rows:
+    """Rows of one class on their way into a table."""
+
+    def __init__(self) -> None:
+        self.records: list[int] = []
+        self.codes: list[int] = []
+        self.data: list[Any] = []
+
+    def add(self, record: int, code: int, data: object) -> None:
+        """Take a row of frame `record` that speaks of the instrument or index `code`."""
+        self.records.append(record)
+        self.codes.append(code)
+        self.data.append(data)
+
+    def fill(
+        self, batch: Batch, kind: str, decode_frame: Callable[[bytes], Any], take: Callable[[int, Any], None]
+    ) -> None:
+        """Hand the params of all frames of a class to `take`, and look for unknown fields."""
+        batch.each(kind, slice(None), decode_frame, take)
+        batch.examine_some(kind, slice(None))
+
+    def numbers(self, name: str) -> Array:
+        """The column of field `name`; what is absent or null is null."""
+        return numbers(floats([getattr(row, name) for row in self.data]))
+
+    def table(self, batch: Batch, name: str, instruments: Instruments, payload: Sequence[Array]) -> pa.Table:
+        ts_ms = np.array([row.timestamp for row in self.data], np.int64)
+        codes, records = np.array(self.codes, np.int32), np.array(self.records, np.int32)
+        return columns.table(name, instruments, codes, ts_ms, batch.recv_us, records, payload)

@@ -1,0 +1,38 @@
+"""The contract of every table: its columns, their exact storage types, keys and order.
+
+What a table may hold is written here and nowhere else. Data that does not fit is refused row by row
+with a reason (`conform`), never bent and never inferred. `spec` says what a contract is made of; the modules
+beside it hold the contracts, grouped by where the rows come from.
+"""
+
+from typing import Final
+
+from lake.schema import ledger, market, sampled, ticks
+from lake.schema.ledger import COUNTED
+from lake.schema.spec import (
+    PARTITION_COLUMNS,
+    SCHEMA_VERSION,
+    TIMESTAMP,
+    UNROUNDED,
+    ColumnSpec,
+    Encoding,
+    TableSpec,
+    decimal,
+)
+
+__all__ = [
+    "COUNTED",
+    "PARTITION_COLUMNS",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "TIMESTAMP",
+    "UNROUNDED",
+    "ColumnSpec",
+    "Encoding",
+    "TableSpec",
+    "decimal",
+]
+
+TABLES: Final[dict[str, TableSpec]] = {
+    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *sampled.SPECS, *ledger.SPECS)
+}

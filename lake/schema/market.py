@@ -1,0 +1,163 @@
+"""What the venue samples or keeps as history: candles, funding, indices, marks, settlements."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lake.schema.spec import ColumnSpec, TableSpec, number, repeated_time, text
+from lake.schema.ticks import EVENT, RECV_DOC
+
+_RECV: Final = repeated_time("recv_ts", RECV_DOC, null=False)
+
+_CANDLES: Final = (
+    text("venue", "Exchange, lower case: deribit.", null=False),
+    text("instrument", "The venue's own name of the instrument.", null=False),
+    text("resolution", "Length of the bar: 1m, 5m, 1h, 1d.", null=False),
+    *EVENT[2:],
+    _RECV,
+    number("open", "First price of the bar, unit as in quotes."),
+    number("high", "Highest price."),
+    number("low", "Lowest price."),
+    number("close", "Last price; the one before carried forward where the bar has no trade."),
+    number("volume", "Amount traded, in base coin.", null=False),
+    number("cost", "Amount traded, in quote currency.", null=False),
+    text(
+        "source",
+        "venue: as the venue sent it; trades: made from trades; candles: from shorter bars.",
+        null=False,
+    ),
+)
+
+_FUNDING: Final = (
+    *EVENT,
+    _RECV,
+    text("type", "hourly: a row of the venue's history; momentary: a sample of the live rate.", null=False),
+    number("interest_1h", "Funding of the hour that ends at ts, a fraction; hourly. Sums of it are exact."),
+    number("interest_8h", "Funding of the 8 h that end at ts, a fraction; hourly. Overlaps its neighbours."),
+    number("interest", "The rate of the moment for 8 h, a fraction; momentary."),
+    number("index_price", "Index at ts, in its quote currency."),
+    number("prev_index_price", "Index an hour before; hourly."),
+)
+
+_INDEX_PRICES: Final = (
+    *EVENT[:1],
+    text("instrument", "The venue's name of the index: btc_usd.", null=False),
+    *EVENT[2:],
+    _RECV,
+    number("price", "Value of the index in its quote currency.", null=False),
+)
+
+_VOLATILITY_INDEX: Final = (
+    *EVENT[:1],
+    text("instrument", "The venue's name of the index: btc_usd.", null=False),
+    text(
+        "resolution", "Length of the bar: 1s, 1m, 1h, 12h, 1d; tick: a value as it was streamed.", null=False
+    ),
+    *EVENT[2:],
+    _RECV,
+    number("open", "First value of the bar, percent a year; null on a tick."),
+    number("high", "Highest value; null on a tick."),
+    number("low", "Lowest value; null on a tick."),
+    number("close", "Last value of the bar, or the tick.", null=False),
+)
+
+_SETTLEMENTS: Final = (
+    *EVENT[:1],
+    text("instrument", "Instrument, or name of the index where type is delivery_price.", null=False),
+    *EVENT[2:],
+    _RECV,
+    text("type", "settlement, delivery, bankruptcy, or delivery_price of an index.", null=False),
+    number("index_price", "Index the settlement used, or the delivery price itself."),
+    number("mark_price", "Mark price at the settlement."),
+    number("position", "Sum of positions, USD for inverse futures, else base coin."),
+    number("session_profit_loss", "Profit and loss of the session, settlement currency."),
+    number("funding", "Funding of the session, settlement currency; perpetuals."),
+    number("funded", "Amount funded; bankruptcy."),
+    number("session_bankruptcy", "Value of the bankruptcies of the session; bankruptcy."),
+    number("session_tax", "Tax of the session; bankruptcy."),
+    number("session_tax_rate", "Rate of that tax; bankruptcy."),
+    number("socialized", "Amount of socialised losses; bankruptcy."),
+)
+
+_MARKS: Final = (
+    *EVENT,
+    _RECV,
+    number("mark_price", "The venue's mark price, unit as in quotes.", null=False),
+    number(
+        "mark_iv",
+        "Implied volatility of the mark, a fraction as this channel sends it; quotes say percent.",
+    ),
+)
+
+
+def _as_sent(columns: tuple[ColumnSpec, ...]) -> tuple[str, ...]:
+    """The natural key of samples: only what the venue said twice in the same words is the same."""
+    return tuple(column.name for column in columns if column.name != "recv_ts")
+
+
+SPECS: Final = (
+    TableSpec(
+        name="candles",
+        doc="Bars of price and volume; `ts` is the start of the bar. A bar without trades has volume 0.",
+        columns=_CANDLES,
+        natural_key=("venue", "instrument", "resolution", "source", "ts"),
+        sort_key=("venue", "instrument", "resolution", "source", "ts", "recv_ts"),
+        partitioned=True,
+        stats=("instrument", "ts"),
+        period="month",
+        streamed=True,
+    ),
+    TableSpec(
+        name="funding",
+        doc="Funding of perpetuals: every hour as the venue keeps it, and the rate of the moment as it was streamed.",
+        columns=_FUNDING,
+        natural_key=_as_sent(_FUNDING),
+        sort_key=("venue", "instrument", "type", "ts", "recv_ts"),
+        partitioned=True,
+        stats=("instrument", "ts"),
+        period="month",
+        streamed=True,
+    ),
+    TableSpec(
+        name="index_prices",
+        doc="Values of the venue's price indices.",
+        columns=_INDEX_PRICES,
+        natural_key=_as_sent(_INDEX_PRICES),
+        sort_key=("venue", "instrument", "ts", "recv_ts"),
+        partitioned=True,
+        stats=("instrument", "ts"),
+        streamed=True,
+    ),
+    TableSpec(
+        name="volatility_index",
+        doc="The venue's volatility indices (DVOL), streamed values and bars.",
+        columns=_VOLATILITY_INDEX,
+        natural_key=_as_sent(_VOLATILITY_INDEX),
+        sort_key=("venue", "instrument", "resolution", "ts", "recv_ts"),
+        partitioned=True,
+        stats=("instrument", "ts"),
+        period="month",
+        streamed=True,
+    ),
+    TableSpec(
+        name="settlements",
+        doc="Daily settlements, deliveries at expiry, and delivery prices of indices.",
+        columns=_SETTLEMENTS,
+        natural_key=("venue", "instrument", "type", "ts"),
+        sort_key=("venue", "instrument", "type", "ts", "recv_ts"),
+        partitioned=True,
+        stats=("instrument", "ts"),
+        period="month",
+        streamed=True,
+    ),
+    TableSpec(
+        name="marks",
+        doc="Mark price and volatility of whole option chains, where the venue's cheap channel of them is recorded.",
+        columns=_MARKS,
+        natural_key=_as_sent(_MARKS),
+        sort_key=("venue", "instrument", "ts", "recv_ts"),
+        partitioned=True,
+        stats=("instrument", "ts"),
+        streamed=True,
+    ),
+)

@@ -1,0 +1,244 @@
+"""Jobs that are due once in a period: rows of an instant, made from ticks, appended exactly once.
+
+An instant is due when everything received until a while after it is in the tables: that is known from the spool,
+of which `coverage` says how far it has been ingested. It is passed over where nothing was recorded near it. What
+a job has done, its table says itself: the commit that brings the rows of a day's instants also sets the Delta
+application ``<table>/<day>`` to the number of the last of them. So a run that is cut short, at whatever point, is
+made good by the next, and one more run finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lake.delta import Table
+from lake.delta_errors import delta_errors
+from lake.durable import disk_full_told
+from lake.errors import BusyError, LakeError
+from lake.locks import exclusive
+from lake.parquet import sort_by
+from lake.root import Root
+from lake.schema import TABLES
+from lake.spool import open_segments, sealed_segments
+
+DAY: Final = dt.timedelta(days=1)
+MICROSECOND: Final = dt.timedelta(microseconds=1)
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+RETRY_AFTER: Final = dt.timedelta(minutes=5)
+HELD_MAX: Final = dt.timedelta(minutes=15)
+"""Who keeps records so long from the tables does not ingest them, which a person must be told."""
+US_IN_NS: Final = 1000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodicJob:
+    """Makes rows of `table`, which is partitioned, for every whole multiple of `period` since midnight UTC.
+
+    `rows` gets instants of one day, in order, and gives their rows in the contract's storage types with `date` and
+    `family`; the same lake must give the same rows. `reach` is how far before an instant anything recorded makes it
+    worth a try; `settle` how long after it what belongs before it may still have been received.
+    """
+
+    table: str
+    period: dt.timedelta
+    reach: dt.timedelta
+    settle: dt.timedelta
+    rows: Callable[[Root, Sequence[dt.datetime]], pa.Table]
+
+    def __post_init__(self) -> None:
+        if self.period <= dt.timedelta(0) or DAY % self.period:
+            raise ValueError(f"a day is no multiple of the period {self.period}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What was done of one day: how many instants, the last of them, and how many rows they gave."""
+
+    table: str
+    day: dt.date
+    instants: int
+    last: dt.datetime
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Records of a stream's spool that are not in the tables, received since then."""
+
+    stream: str
+    since: dt.datetime
+
+
+class Periodic:
+    """One job over one lake. Keep it between runs: it remembers what need not be looked at again."""
+
+    def __init__(self, root: Root, job: PeriodicJob) -> None:
+        self._root = root
+        self._job = job
+        self._since = EPOCH
+        """Every instant before is done, or was passed over."""
+        self._held_at: int | None = None
+        """Version of `coverage` at which the next instant was still held back by the spool."""
+        self._not_before = EPOCH
+        self._told: _Waiting | None = None
+
+    def run(
+        self,
+        now: dt.datetime | None = None,
+        *,
+        days: Sequence[dt.date] | None = None,
+        on_day: Callable[[Ran], None] | None = None,
+    ) -> list[Ran]:
+        """Make the rows of all that is due, or of all that is due of `days`; a commit for each day, told to `on_day`.
+
+        Raises:
+            BusyError: another process is running this job.
+            CorruptionError: a file that the job must read is damaged.
+            DiskFullError, CommitFailedError: the rows of the day were not appended; run again.
+        """
+        doing = f"making {self._job.table}"
+        with disk_full_told(doing), exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
+            done = []
+            for ran in self._days(now or dt.datetime.now(dt.UTC), days):
+                done.append(ran)
+                if on_day:
+                    on_day(ran)
+            return done
+
+    def run_some(self, now: dt.datetime | None = None) -> None:
+        """As `run`, but of one day at most, for a process with other things to do: it costs next to nothing where
+        nothing is due, and what goes wrong is logged and tried again some minutes later."""
+        now = now or dt.datetime.now(dt.UTC)
+        try:
+            if now < self._not_before or self._is_held_back(now):
+                return
+            doing = f"making {self._job.table}"
+            with exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
+                ran = next(self._days(now, None), None)
+        except BusyError:
+            return  # whoever holds the lock is doing it
+        except LakeError as error:
+            log.warning("%s will be tried again in %s: %s", self._job.table, RETRY_AFTER, error)
+            self._not_before = now + RETRY_AFTER
+            return
+        if ran:
+            log.info("%s: %d rows of %d instants until %s", ran.table, ran.rows, ran.instants, ran.last)
+
+    def _is_held_back(self, now: dt.datetime) -> bool:
+        """Whether nothing can be due: too early, or `coverage` is as it was when the spool held things back."""
+        if now < self._since + self._job.settle:
+            return True
+        coverage = Table.find(self._root, TABLES["coverage"])
+        return coverage is None or coverage.version == self._held_at
+
+    def _days(self, now: dt.datetime, days: Sequence[dt.date] | None) -> Iterator[Ran]:
+        coverage = Table.find(self._root, TABLES["coverage"])
+        if coverage is None:
+            return
+        version = coverage.version
+        limit = self._ingested_until(coverage, now) - self._job.settle
+        table = Table.open(self._root, TABLES[self._job.table])
+        for day, instants in self._due(coverage, limit, days):
+            app = f"{self._job.table}/{day}"
+            done = table.committed(app) or 0
+            fresh = [instant for instant in instants if self._number(instant) > done]
+            if fresh:
+                yield self._append(table, app, day, fresh)
+        if days is None:
+            self._held_at = version
+            self._since = max(self._since, _floor(limit, self._job.period) + self._job.period)
+
+    def _ingested_until(self, coverage: Table, now: dt.datetime) -> dt.datetime:
+        """Everything received before this time, as far as it became durable, is in the tables."""
+        waiting = _oldest_waiting(self._root, coverage)
+        if waiting is None:
+            return now
+        if now - waiting.since > HELD_MAX and waiting != self._told:
+            log.warning(
+                "%s waits for stream %s, whose records since %s are not in the tables; run `lake ingest`",
+                self._job.table, waiting.stream, waiting.since,
+            )  # fmt: skip
+            self._told = waiting
+        return min(now, waiting.since)
+
+    def _append(self, table: Table, app: str, day: dt.date, instants: Sequence[dt.datetime]) -> Ran:
+        rows = self._job.rows(self._root, instants)
+        rows = sort_by(rows, table.spec.partition_columns + table.spec.sort_key)
+        number = self._number(instants[-1])
+        table.append(rows, app=app, version=number, origin=f"i.{self._job.table}.{day:%Y%m%d}.{number}")
+        return Ran(self._job.table, day, len(instants), instants[-1], len(rows))
+
+    def _number(self, instant: dt.datetime) -> int:
+        """Which instant of its day it is, from 1."""
+        return int((instant - _floor(instant, DAY)) / self._job.period) + 1
+
+    def _due(
+        self, coverage: Table, limit: dt.datetime, days: Sequence[dt.date] | None
+    ) -> Iterator[tuple[dt.date, list[dt.datetime]]]:
+        """The instants of each day, up to `limit`, that have something recorded near them."""
+        since = self._since if days is None else EPOCH
+        starts, ends = _recorded(coverage, since - self._job.reach)
+        period, reach = self._job.period // MICROSECOND, self._job.reach // MICROSECOND
+        if not len(starts):
+            return
+        first = max(int(starts[0]), (since - EPOCH) // MICROSECOND)
+        instants = np.arange(-(-first // period) * period, (limit - EPOCH) // MICROSECOND + 1, period)
+        before = np.searchsorted(starts, instants, side="right") - 1
+        near = instants[(before >= 0) & (ends[before] >= instants - reach)]
+        by_day: dict[dt.date, list[dt.datetime]] = {}
+        for us in near.tolist():
+            instant = EPOCH + us * MICROSECOND
+            by_day.setdefault(instant.date(), []).append(instant)
+        yield from ((day, found) for day, found in by_day.items() if days is None or day in days)
+
+
+def _oldest_waiting(root: Root, coverage: Table) -> _Waiting | None:
+    """The oldest records of the spool that are not in the tables; None where there are none."""
+    oldest: _Waiting | None = None
+    for name in root.streams():
+        folder = root.stream(name)
+        done: dict[str, int] = {}
+        for segment in (*sealed_segments(folder), *open_segments(folder)):
+            if segment.stream not in done:
+                done[segment.stream] = coverage.committed(segment.stream) or 0
+            since = EPOCH + segment.start_ns // US_IN_NS * MICROSECOND
+            if segment.end_offset > done[segment.stream] and (oldest is None or since < oldest.since):
+                oldest = _Waiting(name, since)
+    return oldest
+
+
+def _recorded(coverage: Table, since: dt.datetime) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Starts and ends (µs since the epoch) of the spans that were recorded, in order, without overlap, from those
+    on that end after `since`."""
+    pieces = []
+    for file in coverage.files():
+        end = file.maximum.get("end_ts")
+        if end is not None and end < since:
+            continue
+        path = coverage.folder / file.path
+        with delta_errors(f"reading {path}"):
+            pieces.append(pq.read_table(path, columns=["start_ts", "end_ts"], partitioning=None))
+    if not pieces:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    rows = pa.concat_tables(pieces)
+    starts, ends = (rows[name].cast(pa.int64()).to_numpy() for name in ("start_ts", "end_ts"))
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    begins = np.concatenate([[True], starts[1:] > ends[:-1]])
+    lasts = np.concatenate([begins[1:], [True]])
+    return starts[begins], ends[lasts]
+
+
+def _floor(moment: dt.datetime, period: dt.timedelta) -> dt.datetime:
+    return EPOCH + (moment - EPOCH) // period * period
