@@ -47,6 +47,8 @@ INSTRUMENTS: Final = 1_700
 RATE, BURST_RATE = 5_000.0, 30_000.0
 SECONDS, SECONDS_LONG = 20.0, 600.0
 BURST_S, BURST_S_LONG = 3.0, 30.0
+LOADING_S: Final = 300.0
+"""The venue reads the frames of the burst before it can be reached."""
 LEAD_S: Final = 2.0
 """A burst comes out of the ordinary rate."""
 IN_FLIGHT_NS: Final = 1_000_000_000
@@ -206,7 +208,7 @@ def burst(folder: Path, seconds: float) -> list[Figure]:
     recording, account = folder / "recording.txt", folder / "account.jsonl"
     render(recording, seconds)
     replay = SimulatorSettings(replay=(recording,), account=account, max_pending_bytes=64 << 20)
-    with start(replay) as venue:
+    with start(replay, ready_s=LOADING_S) as venue:
         recording.unlink()
         run = record(folder, venue, None)
     return figures(folder, run, account, seconds)
@@ -258,13 +260,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--burst-seconds", type=float)
+    parser.add_argument("--burst-only", action="store_true", help="leave the first part out")
     parser.add_argument("--long", action="store_true", help="ten minutes, and a burst of half a minute")
     options = parser.parse_args()
     seconds = options.minutes * 60 if options.minutes else SECONDS_LONG if options.long else SECONDS
     burst_s = options.burst_seconds or (BURST_S_LONG if options.long else BURST_S)
-    with tempfile.TemporaryDirectory() as folder:
-        found = steady(Path(folder), seconds)
-    report(f"Full load: {INSTRUMENTS:,} instruments, {RATE:,.0f} frames/s for {seconds:g} s", found)
+    if not options.burst_only:
+        with tempfile.TemporaryDirectory() as folder:
+            found = steady(Path(folder), seconds)
+        report(f"Full load: {INSTRUMENTS:,} instruments, {RATE:,.0f} frames/s for {seconds:g} s", found)
     with tempfile.TemporaryDirectory() as folder:
         found = burst(Path(folder), burst_s)
     report(f"Burst: {BURST_RATE:,.0f} frames/s for {burst_s:g} s", found)
