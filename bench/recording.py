@@ -30,7 +30,7 @@ def main() -> None:
         moments.append(time.time_ns())
         offsets.append(offset)
 
-    settings = CollectorSettings(ws_url=ws_url, rest_url=rest_url)
+    settings = CollectorSettings(ws_url=ws_url, rest_url=rest_url, series=())
     record(
         open_root(Path(root), create=True), settings, SpoolSettings(), stream=stream, on_durable=on_durable
     )
