@@ -158,6 +158,10 @@ class TradeSequences:
         """The highest number seen, by instrument."""
         return {name: known.high for name, known in self._sequences.items()}
 
+    def forget(self, instrument: str) -> None:
+        """It is over with this instrument."""
+        self._sequences.pop(instrument, None)
+
     def missing(self, hole: Hole) -> list[tuple[int, int]]:
         """The ranges within `hole` that are still missing, ascending; both ends included."""
         known = self._sequences.get(hole.instrument)

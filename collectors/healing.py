@@ -21,12 +21,13 @@ from typing import Final
 from collectors.continuity import S_IN_NS, SILENCE_MIN_S, Hole, Quiet, Silent, Skew, Whole
 from collectors.deribit import wire
 from collectors.deribit.channels import Channel, classify
+from collectors.deribit.market_state import expired_ns
 from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
 from collectors.deribit.watch import Watch
 from collectors.settings import CollectorSettings
 from collectors.sink import Tape
-from collectors.trade_healing import HealingPace, TradeHealer
+from collectors.trade_healing import TRADES_KEPT_S, HealingPace, TradeHealer
 from lake.errors import LakeError
 from lake.events import ClockSkewed, Gap, GapOpened
 
@@ -97,8 +98,12 @@ class Healer:
                     restate_s = time.monotonic() + RESTATED_S
 
     def restate(self) -> None:
-        """Tell all that is open, and how far the trades have come."""
-        self._tape.holes.restate(self.watch.trades.newest())
+        """Tell all that is open, and how far the trades of what still lives have come."""
+        trades, forgotten_ns = self.watch.trades, self._tape.now_ns() - TRADES_KEPT_S * S_IN_NS
+        for instrument in trades.newest():
+            if expired_ns(instrument, forgotten_ns) is not None:
+                trades.forget(instrument)
+        self._tape.holes.restate(trades.newest())
 
     def finish(self) -> None:
         """Say what is missing now that nothing more will come."""

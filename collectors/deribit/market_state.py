@@ -122,7 +122,7 @@ class MarketState:
             reasons += [since for name, since in self._locked.items() if index in (None, name)]
         else:
             reasons += [self._locked.get(index_of(instrument)), self._halted.get(instrument)]
-            reasons.append(_expired_ns(instrument, now_ns))
+            reasons.append(expired_ns(instrument, now_ns))
         return min((since_ns for since_ns in reasons if since_ns is not None), default=None)
 
     def _lock(self, index: str, recv_ns: int, *, locked: bool) -> None:
@@ -138,7 +138,8 @@ def index_of(instrument: str) -> str:
     return basis if "_" in basis else f"{basis}_usd"
 
 
-def _expired_ns(instrument: str, now_ns: int) -> int | None:
+def expired_ns(instrument: str, now_ns: int) -> int | None:
+    """When an instrument has expired, by its name; None where it has not by `now_ns`, or never does."""
     try:
         expiry_us = parse_name(instrument).expiry
     except InputError:

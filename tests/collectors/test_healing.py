@@ -16,7 +16,7 @@ from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.sink import Tape
 from collectors.trade_healing import HealingPace
-from lake.events import ClockSkewed, Gap, GapOpened, GapWithdrawn, decode_response
+from lake.events import ClockSkewed, Gap, GapOpened, GapsOpen, GapWithdrawn, decode_response
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
 from tests.collectors.venue import Peer, Venue, serving
@@ -169,6 +169,20 @@ def test_a_refused_question_ends_the_case_and_swapped_trades_are_none() -> None:
         [gap] = scene.gaps("missing_trades")
         assert (gap.healed, gap.records_lost) == (False, 1)
         assert gap.start_ns == scene.sink.time_of(trades(3, 2, 4, 4))
+
+    run(scenario())
+
+
+def test_how_far_the_trades_have_come_is_told_for_what_has_not_long_expired() -> None:
+    async def scenario() -> None:
+        async with recording() as scene:
+            old = {**trade(7), "instrument_name": "BTC-27DEC24-90000-C"}
+            await scene.peer.push(trades(4), frame(TRADES, [old]))
+            await scene.sink.until(lambda: len(scene.sink.data) == 2)
+            scene.healer.watch.catch_up()
+            scene.healer.restate()
+            [told] = scene.sink.events(GapsOpen)
+            assert (told.newest_trades, told.gaps) == ({NAME: 4}, [])
 
     run(scenario())
 
