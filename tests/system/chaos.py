@@ -6,6 +6,7 @@ the middle of a silence, stopped, and started again. The venue's books are asked
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import signal
@@ -139,8 +140,15 @@ class Chaos:
         return self.chance.choice(self._names)
 
     def rest(self, query: str) -> Any:
-        with urllib.request.urlopen(f"{self.venue.rest_url}/public/{query}", timeout=10) as response:
-            return json.load(response)["result"]
+        """A result by REST, asked for again where a fault befalls the answer."""
+        deadline_s = time.monotonic() + SETTLE_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.venue.rest_url}/public/{query}", timeout=10) as response:
+                    return json.load(response)["result"]
+            except (OSError, ValueError, http.client.HTTPException):
+                if time.monotonic() > deadline_s:
+                    raise
 
     def listed(self) -> list[str]:
         rows = self.rest("get_instruments?currency=any&expired=false")
@@ -197,6 +205,11 @@ class Chaos:
         self.order("miss_trades", instrument="BTC-PERPETUAL", count=3)
         self.order("lose", channel="trades.*", count=2)
         self.order("reorder", channel="trades.*", count=1)
+
+    def fault_answers(self) -> None:
+        self.order("spoil", how="html", method="get_last_trades*", calls=2)
+        self.order("spoil", how="truncated", method="get_*", calls=1)
+        self.order("miss_trades", instrument="BTC-PERPETUAL", count=2)
 
     def fault_clock(self) -> None:
         self.order("skew", ms=self.chance.choice((-1500, 1500)))

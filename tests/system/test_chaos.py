@@ -12,7 +12,7 @@ from quality.verify import verify
 from tests.system.chaos import run
 from tests.system.proof import prove
 
-QUESTIONS = {"stats", "flush_account", "sessions", "book"}
+QUESTIONS = {"stats", "flush_account", "sessions", "book", "truth", "limits"}
 BOOKS_MIN = 100
 
 
