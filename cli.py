@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import enum
+import itertools
 import json
 import logging
 import os
@@ -23,12 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lake.display import show, working
+from lake.display import plain, show, working
 from lake.errors import InputError, LakeError, TransientError
 
 if TYPE_CHECKING:
     from lake.root import Root
     from lake.settings import Sources
+    from pipeline.periodic import PeriodicJob
 
 # numpy's linear algebra would start a thread for every core, each spinning for work that never comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -72,13 +74,17 @@ def sections() -> dict[str, type]:
     from lake.spool import SpoolSettings
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
+    from pipeline.depth import DepthSettings
     from pipeline.ingest import IngestSettings
+    from pipeline.surface.settings import SurfaceSettings
 
     return {
         "spool": SpoolSettings,
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "surface": SurfaceSettings,
+        "depth": DepthSettings,
         "chain": ChainSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
@@ -312,7 +318,78 @@ def _beside_ingest(this: _Context) -> list[Callable[[], None]]:
 
     settings = this.settings("chain")
     jobs = [chain_job(settings)] if settings.enabled else []
+    if this.settings("depth").enabled:
+        jobs += _book_jobs(this)
     return [Periodic(this.root(), job).run_some for job in jobs]
+
+
+def _book_jobs(this: _Context) -> list[PeriodicJob]:
+    """Samples of the books, and their comparison with what the venue answered."""
+    from pipeline.depth import depth_job
+    from pipeline.periodic import PeriodicJob
+    from quality import books
+
+    checks = PeriodicJob("book_checks", books.PERIOD, books.PERIOD, books.SETTLE, books.check_rows)
+    return [depth_job(this.settings("depth")), checks]
+
+
+@app.command()
+def depth(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Sample the order books (20 levels every 5 minutes by default) and compare them with what the venue answered.
+
+    Example: lake --root data depth --date 2026-11-20
+    """
+    from pipeline.periodic import Periodic
+
+    this: _Context = context.obj
+    days = [_day(text) for text in date] if date else None
+    ran = []
+    with working("sampling") as tell:
+        for job in _book_jobs(this):
+            made = Periodic(this.root(), job)
+            ran += made.run(days=days, on_day=lambda day: tell(f"{day.table}, {day.day}, {day.rows:,} rows"))
+    show([dataclasses.asdict(one) for one in ran], title="sampled", as_json=as_json)
+
+
+@app.command()
+def book(
+    context: typer.Context,
+    instrument: Annotated[str, typer.Argument(help="The venue's own name of the instrument.")],
+    at: Annotated[str, typer.Option(help="Instant, ISO 8601; without a zone it is UTC.")],
+    levels: Annotated[int, typer.Option(min=1, help="Levels a side.")] = 20,
+    venue: Annotated[str | None, typer.Option(help="Where the name is traded at several.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rebuild an order book as it was at any recorded instant; exit code 1 where nobody can say.
+
+    Example: lake book BTC-PERPETUAL --at 2026-11-20T10:00:00 --levels 5
+    """
+    from lake.books import book_at
+
+    this: _Context = context.obj
+    found = book_at(this.root(), instrument, _instant(at), levels=levels, venue=venue)
+    if as_json:
+        typer.echo(json.dumps({k: plain(v) for k, v in dataclasses.asdict(found).items()}, indent=1))
+    elif found.reason is None:
+        none = (None, None)
+        pairs = itertools.zip_longest(found.bids, found.asks, fillvalue=none)
+        rows = [{"bid size": b[1], "bid": b[0], "ask": a[0], "ask size": a[1]} for b, a in pairs]
+        show(rows, title=f"{instrument}, change {found.change_id}")
+    if found.reason is not None:
+        typer.echo(f"lake: the book of {instrument} at {at} is not known: {found.reason}", err=True)
+        raise typer.Exit(1)
+
+
+def _instant(text: str) -> datetime.datetime:
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no instant; write it like 2026-11-20T10:00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
 
 @app.command()
@@ -360,6 +437,57 @@ def _day(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
+
+
+@app.command()
+def surface(
+    context: typer.Context,
+    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Only this instant, UTC: 2026-11-20T12:00, or last; shows its expiries."),
+    ] = None,
+    currency: Annotated[
+        list[str] | None, typer.Option(help="Only options on this: BTC, ETH, BTC_USDC, …; repeatable.")
+    ] = None,
+    every: Annotated[str, typer.Option(help="One surface every, say, 1h or 15m, from midnight on.")] = "1h",
+    maturity: Annotated[
+        list[str] | None, typer.Option(help="Show the series of this constant maturity: 30d; repeatable.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw the newest surface: FILE.png or a folder for all pictures.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit volatility surfaces to the quotes, check them for arbitrage, keep them in the table `surface`, draw them.
+
+    Example: lake --root data surface --currency BTC --every 1h --png pictures
+    """
+    from pipeline.surface.command import LAST, Selection, run
+
+    this: _Context = context.obj
+    if at and date:
+        raise InputError("give --at or --date, not both")
+    selection = Selection(
+        days=tuple(_day(text) for text in date) if date else None,
+        at=_moment(at) if at and at != LAST else None,
+        last=at == LAST,
+        every=datetime.timedelta(seconds=seconds(every)),
+        currencies=tuple(currency) if currency else None,
+        maturities=tuple(seconds(text) / SECONDS_PER_UNIT["d"] for text in maturity or ()),
+    )
+    outcome = run(this.root(), this.settings("surface"), selection, png)
+    show(outcome.rows, title=outcome.title, as_json=as_json)
+    for path in outcome.pictures:
+        typer.echo(str(path), err=as_json)
+
+
+def _moment(text: str) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write it like 2026-11-20T12:00, or last") from None
+    return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 @app.command()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 BENCHMARKS: Final = (
-    "socket_to_table", "durability", "receive", "spool", "decode", "at_rest", "compaction", "query", "many_commits",
-    "sampled", "history", "greeks", "full_load", "soak", "chaos",
+    "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "query", "depth",
+    "many_commits", "history", "greeks", "surface", "full_load", "soak", "chaos",
 )  # fmt: skip
 
 

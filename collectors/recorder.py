@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from collectors.book_sampling import BookSampler
 from collectors.deribit.rest import RestClient
 from collectors.deribit.selection import is_perpetual, lifecycle_channels, platform_channels, trade_channels
 from collectors.deribit.session import Session, Unrecorded
@@ -197,6 +198,15 @@ class Recorder:
             on_lifecycle=self._upkeep.hear if number == 1 else None,
         )
 
+    def _book_sampler(self) -> BookSampler:
+        settings = self._settings
+        return BookSampler(
+            lambda: self._upkeep.universe.recorded,
+            self._tape,
+            every_s=settings.book_check_seconds,
+            depth=settings.book_check_levels,
+        )
+
     async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
         """Finish `work` unless we are stopped before."""
         task = asyncio.ensure_future(work)
@@ -213,9 +223,12 @@ class Recorder:
     async def _record(self, rest: RestClient) -> None:
         """Run every session until stopped, or until one of them cannot go on."""
         self._fleet.start()
-        chores = [asyncio.create_task(self._upkeep.run(rest)), asyncio.create_task(self.healer.run(rest))]
+        work = [self._upkeep.run(rest), self.healer.run(rest)]
+        if self._settings.book_check_seconds:
+            work.append(self._book_sampler().run(rest))
         if "funding" in self._settings.series:
-            chores.append(asyncio.create_task(self._funding.run(rest)))
+            work.append(self._funding.run(rest))
+        chores = [asyncio.create_task(chore) for chore in work]
         waiting = [*chores, *map(asyncio.create_task, (self._stopping.wait(), self._fleet.ended.wait()))]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

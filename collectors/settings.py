@@ -15,6 +15,8 @@ CONNECTIONS_PER_ADDRESS_MAX: Final = 30
 CHANNELS_PER_CALL_MAX: Final = 500
 """The venue's own limit; longer lists have been refused from 250 up."""
 HEARTBEAT_MIN_S: Final = 10
+BOOK_DEPTHS: Final = (1, 5, 10, 20, 50, 100, 1000, 10000)
+"""How many levels of a book the venue can be asked for (its documentation)."""
 KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
 SERIES: Final = ("funding", "index_prices", "volatility_index", "platform_state", "marks")
 INTERVALS: Final = ("100ms", "agg2", "raw")
@@ -83,6 +85,11 @@ class CollectorSettings:
     """Longest time for one REST request."""
     rest_attempts: int = 5
     """Attempts for one REST request before its transient error is told."""
+    book_check_seconds: float = 45.0
+    """The venue is asked for one book every so many seconds, of each instrument in turn, to compare with what the
+    stream says: 1,700 instruments take a day. 0: never."""
+    book_check_levels: int = 100
+    """Levels a side to ask for: 1, 5, 10, 20, 50, 100, 1000 or 10000."""
     flush_timeout_s: float = 6.0
     """Longest wait for the last records to become durable when stopping."""
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
@@ -102,6 +109,12 @@ class CollectorSettings:
             _within("top_by_open_interest", self.top_by_open_interest, 1, 1 << 20)
         if self.transport not in TRANSPORTS:
             raise SettingsError(f"transport {self.transport!r}: use one of {', '.join(TRANSPORTS)}")
+        if self.book_check_levels not in BOOK_DEPTHS:
+            raise SettingsError(
+                f"book_check_levels {self.book_check_levels}: use one of {', '.join(map(str, BOOK_DEPTHS))}"
+            )
+        if self.book_check_seconds < 0:
+            raise SettingsError(f"book_check_seconds {self.book_check_seconds}: use 0 or more")
         for name in self.series:
             if name not in SERIES:
                 raise SettingsError(f"series: {name!r} is not a series; use {', '.join(SERIES)}")

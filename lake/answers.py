@@ -21,8 +21,8 @@ JSON_BATCH_ROWS: Final = 10_000
 def write_answer(answer: pa.Table, form: str, out: Path | None) -> None:
     """Write `answer` as `form` (csv, json or parquet) to `out`, or to standard output where that is None.
 
-    CSV has a header and leaves nulls empty; JSON is a list of objects, one to a line, with times in ISO 8601 and
-    null for what JSON cannot say (NaN, infinities).
+    CSV has a header, leaves nulls empty and writes lists as JSON; JSON is a list of objects, one to a line, with times
+    in ISO 8601 and null for what JSON cannot say (NaN, infinities).
 
     Raises:
         InputError: `out` cannot be written.
@@ -40,12 +40,21 @@ def write_answer(answer: pa.Table, form: str, out: Path | None) -> None:
 
 def _write(answer: pa.Table, form: str, file: BinaryIO) -> None:
     if form == "csv":
-        pyarrow.csv.write_csv(answer, file)
+        pyarrow.csv.write_csv(_flat(answer), file)
     elif form == "parquet":
         pyarrow.parquet.write_table(answer, file, compression="zstd")
     else:
         for piece in _json_pieces(answer):
             file.write(piece.encode())
+
+
+def _flat(answer: pa.Table) -> pa.Table:
+    """Lists as JSON text: CSV has no lists."""
+    for position, field in enumerate(answer.schema):
+        if pa.types.is_nested(field.type):
+            texts = [None if v is None else json.dumps(v, default=str) for v in answer[position].to_pylist()]
+            answer = answer.set_column(position, field.name, pa.array(texts, pa.string()))
+    return answer
 
 
 def _json_pieces(answer: pa.Table) -> Iterator[str]:

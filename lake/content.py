@@ -99,10 +99,27 @@ def _words(array: Array) -> Words:
         return (to_floats(array) + 0.0).view(np.uint64)  # adding 0.0 makes -0.0 and 0.0 one
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _text_words(array)
+    if pa.types.is_list(kind):
+        return _list_words(array)
     if pa.types.is_timestamp(kind):
         array = array.cast(pa.timestamp("us", tz=kind.tz)).view(pa.int64())
     integers = array.cast(pa.int64())
     return np.asarray(pc.fill_null(integers, 0)).view(np.uint64)
+
+
+def _list_words(array: Array) -> Words:
+    """A word per list: the sum of its values' words, each mixed with its position, and its length."""
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), np.int64)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    values = _words(array.flatten())
+    position = np.arange(len(values)) - np.repeat(starts, lengths)
+    mixed = (values ^ (position.astype(np.uint64) * _ROW)) * _ODD_1
+    mixed ^= mixed >> _SHIFT_1
+    mixed *= _ODD_2
+    until = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    words: Words = until[ends] - until[starts] + lengths.astype(np.uint64) * _ODD_2
+    return words
 
 
 def _text_words(array: Array) -> Words:

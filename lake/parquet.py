@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from lake.content import row_hashes
 from lake.durable import fsync_dir
 from lake.exact import Array, Mask, valid_mask
-from lake.schema import SCHEMA_VERSION, Encoding, TableSpec
+from lake.schema import SCHEMA_VERSION, ColumnSpec, Encoding, TableSpec
 
 Purpose = Literal["ingest", "compact"]
 
@@ -169,12 +169,12 @@ def _options(table: TableSpec, purpose: Purpose) -> dict[str, Any]:
         "version": "2.6",
         "compression": "zstd",
         "compression_level": {
-            c.name: (ZSTD_LEVEL_COPIES if c.encoding is Encoding.PLAIN else ZSTD_LEVEL)[purpose]
+            _leaf(c): (ZSTD_LEVEL_COPIES if c.encoding is Encoding.PLAIN else ZSTD_LEVEL)[purpose]
             for c in table.columns
         },
         "use_dictionary": [c.name for c in table.columns if c.encoding is Encoding.DICTIONARY],
         "column_encoding": {
-            c.name: _PARQUET_ENCODINGS[c.encoding]
+            _leaf(c): _PARQUET_ENCODINGS[c.encoding]
             for c in table.columns
             if c.encoding is not Encoding.DICTIONARY
         },
@@ -186,6 +186,11 @@ def _options(table: TableSpec, purpose: Purpose) -> dict[str, Any]:
         "write_page_checksum": True,  # about 6 bytes a page, so that no flipped bit of data goes unnoticed
         "store_schema": False,  # other readers' view is the only one
     }
+
+
+def _leaf(column: ColumnSpec) -> str:
+    """What Parquet calls the column that holds the values."""
+    return f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name
 
 
 def _row_groups(rows: pa.Table) -> Iterator[tuple[int, int]]:

@@ -156,6 +156,8 @@ def _empty_view(spec: TableSpec) -> str:
 
 
 def _sql_type(kind: pa.DataType) -> str:
+    if pat.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
     if pat.is_decimal(kind) or pat.is_floating(kind):
         return "DOUBLE"
     if pat.is_timestamp(kind):

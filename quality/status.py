@@ -11,6 +11,7 @@ from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
 from lake.views import connect
+from quality.books import last_checks
 from quality.gaps import gaps_by_cause
 from quality.liveness import collectors, ingesters, open_gaps
 
@@ -22,8 +23,13 @@ SPAN_COLUMNS: Final = {
 
 
 def status(root: Root) -> dict[str, list[dict[str, Any]]]:
-    """Sections of rows for display: what `live` has, then tables and recorded gaps by cause."""
-    return {**live(root), "tables": [_table(root, name) for name in TABLES], "gaps": gaps_by_cause(root)}
+    """Sections of rows for display: what `live` has, then tables, recorded gaps by cause, book checks of a week."""
+    return {
+        **live(root),
+        "tables": [_table(root, name) for name in TABLES],
+        "gaps": gaps_by_cause(root),
+        "book checks": last_checks(root),
+    }
 
 
 def live(root: Root) -> dict[str, list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 import pyarrow as pa
 
+from collectors.deribit.book_answers import DEPTH_UNASKED, GET_ORDER_BOOK, decode_order_book
 from collectors.deribit.decode import Decoded, Reject
 from collectors.deribit.funding_answers import HISTORY, decode_funding
 from collectors.deribit.instruments import RefusedInstrument, decode_instruments
@@ -67,8 +68,14 @@ def _funding(answer: Answer) -> Decoded:
     return decode_funding(answer.params.get("instrument_name", ""), answer.body, answer.recv_ns)
 
 
+def _book(answer: Answer) -> Decoded:
+    depth = answer.params.get("depth", DEPTH_UNASKED)
+    return only("book_answers", decode_order_book(answer.body, depth, answer.recv_ns))
+
+
 DECODERS: Final[Mapping[str, Callable[[Answer], Decoded]]] = {
     HISTORY: _funding,
+    GET_ORDER_BOOK: _book,
     "get_instruments": _instruments,
     "get_last_trades_by_instrument": _trades,
     "get_last_trades_by_instrument_and_time": _trades,

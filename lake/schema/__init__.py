@@ -7,7 +7,7 @@ beside it hold the contracts, grouped by where the rows come from.
 
 from typing import Final
 
-from lake.schema import ledger, market, sampled, ticks
+from lake.schema import books, ledger, market, sampled, surface, ticks
 from lake.schema.ledger import COUNTED
 from lake.schema.spec import (
     PARTITION_COLUMNS,
@@ -34,5 +34,5 @@ __all__ = [
 ]
 
 TABLES: Final[dict[str, TableSpec]] = {
-    spec.name: spec for spec in (*ticks.SPECS, *market.SPECS, *sampled.SPECS, *ledger.SPECS)
+    spec.name: spec for module in (ticks, market, sampled, books, surface, ledger) for spec in module.SPECS
 }

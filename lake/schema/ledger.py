@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lake.schema import market, ticks
+from lake.schema import books, market, ticks
 from lake.schema.spec import TableSpec, flag, long, number, number32, text, time
 
 _INSTRUMENTS: Final = (
@@ -47,7 +47,7 @@ _GAPS: Final = (
     long("records_lost", "How many, where that is known."),
 )
 
-COUNTED: Final = tuple(spec.name for spec in (*ticks.SPECS, *market.SPECS) if spec.streamed)
+COUNTED: Final = tuple(spec.name for spec in (*ticks.SPECS, *market.SPECS, *books.SPECS) if spec.streamed)
 """Tables whose rows `coverage` counts."""
 
 _COVERAGE: Final = (

@@ -114,11 +114,12 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, purpose: parquet.Pur
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
 def test_every_table_can_be_written(tmp_path: Path, table: TableSpec) -> None:
-    filler = {"string": "x", "bool": True}
+    filler = {"string": "x", "bool": True, str(pa.list_(pa.float64())): [1.5, 2.0]}
     row = {c.name: filler.get(str(c.type), 1) for c in table.columns if not c.nullable}
     rows = pa.Table.from_pylist([row] * 3, schema=table.arrow_schema)
     write_file(tmp_path / "f.parquet", rows, table, purpose="compact")
-    assert pq.read_table(tmp_path / "f.parquet").equals(rows)
+    # Parquet has a name of its own for what is in a list.
+    assert pq.read_table(tmp_path / "f.parquet").cast(table.arrow_schema).equals(rows)
 
 
 def test_stats_are_those_of_the_keys_as_delta_wants_them(tmp_path: Path) -> None:

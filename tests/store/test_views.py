@@ -63,6 +63,7 @@ def test_a_filled_view_has_the_types_of_the_empty_one(root: Root, name: str) -> 
     spec = TABLES[name]
     empty = query(root, f"SELECT * FROM {name}").schema
     samples = {"string": "x", "bool": True, "timestamp[us, tz=UTC]": dt.datetime(2026, 11, 20, tzinfo=dt.UTC)}
+    samples[str(pa.list_(pa.float64()))] = [1.5]
     row = {c.name: samples.get(str(c.type), 1) for c in spec.columns if c.name != "unrounded"}
     rows = pa.Table.from_pylist([row | {"date": DAY, "family": "spot"}], schema=spec.delta_schema)
     Table.open(root, spec).append(rows, app="s@1", version=1, origin="i.s.1")

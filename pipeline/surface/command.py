@@ -1,0 +1,115 @@
+"""What `lake surface` does with what it was given: compute, then show or draw what was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lake.root import Root
+from pipeline.surface.history import constant_maturity, smile_rows
+from pipeline.surface.job import compute, recorded_spans
+from pipeline.surface.settings import SurfaceSettings
+from pipeline.surface.source import from_us
+
+LAST: Final = "last"
+STILL_RECORDED_US: Final = 3_600_000_000
+"""Options whose newest quote is within this of the newest of all are still being recorded."""
+FIRST: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+ONE_DAY: Final = dt.timedelta(days=1)
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which instants of which options, and the constant maturities, in days, that are wanted of them.
+
+    `last` stands for the newest instant `at` which there are quotes of all that is still being recorded.
+    """
+
+    days: tuple[dt.date, ...] | None
+    at: dt.datetime | None
+    last: bool
+    every: dt.timedelta
+    currencies: tuple[str, ...] | None
+    maturities: tuple[float, ...]
+
+    @property
+    def span(self) -> tuple[dt.datetime, dt.datetime]:
+        """First and last moment of what is selected."""
+        if self.at is not None:
+            return self.at, self.at
+        if not self.days:
+            return FIRST, dt.datetime.now(dt.UTC)
+        first, last = (dt.datetime.combine(pick(self.days), dt.time(), dt.UTC) for pick in (min, max))
+        return first, last + ONE_DAY - dt.timedelta.resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to show, and the pictures that were drawn."""
+
+    title: str
+    rows: Rows
+    pictures: list[Path]
+
+
+def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path | None) -> Outcome:
+    """Compute what is due of `selection`, then draw and show what was asked for.
+
+    Raises: as `pipeline.surface.job.compute` and `pipeline.surface.album.draw`.
+    """
+    if selection.last:
+        selection = dataclasses.replace(selection, at=_last(root, selection.currencies), last=False)
+    with _progress() as on_progress:
+        report = compute(
+            root,
+            settings,
+            days=selection.days,
+            at=selection.at,
+            every=selection.every,
+            currencies=selection.currencies,
+            on_progress=on_progress,
+        )
+    wanted = sorted(recorded_spans(root, selection.currencies))
+    first, last = selection.span
+    pictures: list[Path] = []
+    if png is not None:
+        from pipeline.surface.album import draw
+
+        pictures = draw(root, wanted, first, last, png, settings)
+    if selection.maturities:
+        rows = [
+            {"family": family, **one.as_row()}
+            for family in wanted
+            for one in constant_maturity(root, family, first, last, selection.maturities)
+        ]
+        return Outcome("constant maturity", rows, pictures)
+    if selection.at is not None:
+        rows = [
+            {"family": family, **row} for family in wanted for row in smile_rows(root, family, selection.at)
+        ]
+        return Outcome(f"surface at {selection.at:%Y-%m-%d %H:%M:%S} UTC", rows, pictures)
+    return Outcome("surfaces computed", report.as_rows(), pictures)
+
+
+def _last(root: Root, currencies: Sequence[str] | None) -> dt.datetime:
+    ends = [spans.end for spans in recorded_spans(root, currencies).values()]
+    return from_us(min(end for end in ends if end > max(ends) - STILL_RECORDED_US))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's standard error; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("fitting surfaces", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
