@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, each in a process of its own: `python -m bench [--long]`.
 
-Short forms together take about three minutes; `--long` gives each its longer form.
+Short forms together take about seven minutes; `--long` gives each its longer form.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final
 
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "query", "depth",
-    "many_commits", "history", "greeks", "greeks_job", "surface", "backfill",
+    "many_commits", "history", "greeks", "greeks_job", "surface", "full_load", "soak", "chaos",
+    "backfill",
 )  # fmt: skip
 
 

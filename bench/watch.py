@@ -31,6 +31,9 @@ class _Alarmed:
     def book_broke(self, connection: int, channel: str) -> None:
         raise AssertionError(connection, channel)
 
+    def book_mended(self, channel: str) -> None:
+        raise AssertionError(channel)
+
     def book_whole(self, connection: int, channel: str, whole: Whole) -> None:
         raise AssertionError(connection, channel, whole)
 

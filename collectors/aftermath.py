@@ -1,117 +1,149 @@
 """Since when a stream lacks data when its collector starts again: read from what the last life left behind.
 
-Mostly that is the last record of all. Not so where data was not flowing any more when the life ended:
+The last life told of every gap when it began and when it ended, and now and then of all that were open. So its end
+need not be read further back than the last such statement. What it says is then:
 
-- a connection was lost and not yet back: it lacks what came since its own last frame;
-- the life ended before its first frame: the gap that it was to close is still open, and begins where it said.
-
-Not known here is a connection that had not one frame in a short life of which others had some: for it the last
-record of all counts.
+- A connection that was lost and not yet back lacks what came since its own last frame.
+- All others lack what came since the last record of all; or since the gap that this life was to close, where it
+  ended before its connections were there.
+- A book without its snapshot, a silence, a channel refused ended with the life: from there on everything is lacking.
+- Trades that were still to be fetched are still to be fetched, and the next of an instrument follows the last seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
+import msgspec
+
+from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
-from collectors.deribit.session import STOPPED, Unrecorded
-from collectors.healing import CAUSE_SILENCE
-from lake.errors import SchemaDriftError
-from lake.events import Disconnected, Event, Gap, SessionStarted, decode_event
+from collectors.deribit.session import Unrecorded
+from collectors.deribit.trade_answers import ANSWERS, TRADES_MARK, TradeNumber, notified_trades, trade_numbers
+from collectors.holes import CAUSE_CRASHED, CAUSE_STOPPED, Key, is_of_connection, is_to_heal, key_of
+from lake.errors import SchemaDriftError, VenueRefusedError
+from lake.events import (
+    Event,
+    Gap,
+    GapOpened,
+    GapsOpen,
+    GapWithdrawn,
+    SessionStarted,
+    decode_event,
+    decode_response,
+)
 from lake.spool import Batch, PreviousLife, RecordKind, read_segment, sealed_segments
 
-CAUSE_STOPPED: Final = "stopped"
-CAUSE_CRASHED: Final = "crashed"
-
-
-SUBSCRIBING_MAX_NS: Final = 30_000_000_000
-"""Data that flowed for so long did so under all subscriptions: the first gap of that life has been told."""
+Found = Event | list[TradeNumber]
+"""What a record says of gaps; or data came, with trades in it or without."""
 
 
 @dataclass(slots=True)
-class _Evidence:
-    """What the newest records tell of the life that ended with them; connections by number."""
+class _Tail:
+    """What the records say, in their order, from a start or a statement on."""
 
     started: SessionStarted | None = None
-    data_ns: dict[int, int] = field(default_factory=dict)
-    """When data last came, before the connection was lost."""
-    told: set[int] = field(default_factory=set)
-    """Connections with the end of a gap written down."""
-    broken: set[int] = field(default_factory=set)
-    """Connections that were lost, without the end of that gap written down."""
+    open: dict[Key, GapOpened] = field(default_factory=dict)
+    data: bool = False
+    newest_trades: dict[str, int] = field(default_factory=dict)
 
-    def data(self, connection: int, recv_ns: int) -> None:
-        """A frame of data came. While a gap is open it is not all data, so that the gap is what counts."""
-        if connection not in self.broken:
-            self.data_ns[connection] = recv_ns
-
-    def event(self, event: Event) -> None:
-        """Something of our own was written down."""
-        match event:
+    def take(self, found: Found) -> None:
+        match found:
+            case list():
+                self.data = True
+                for trade in found:
+                    known = self.newest_trades.get(trade.instrument_name, trade.trade_seq)
+                    self.newest_trades[trade.instrument_name] = max(known, trade.trade_seq)
             case SessionStarted():
-                self.started = event
-                self.data_ns.clear()
-                self.told.clear()
-                self.broken.clear()
-            case Gap(
-                connection=int(connection), end_ns=end_ns, records_lost=None, channel=None, cause=cause
-            ) if cause != CAUSE_SILENCE:
-                self.broken.discard(connection)
-                self.told.add(connection)
-                self.data_ns[connection] = end_ns
-            case Disconnected(connection=connection, reason=reason) if reason != STOPPED:
-                self.broken.add(connection)
-
-    def after(self, older: _Evidence) -> _Evidence:
-        """Both together: `older` is of the records just before."""
-        still_broken = older.broken - self.told
-        data_ns = {**older.data_ns, **{c: ns for c, ns in self.data_ns.items() if c not in still_broken}}
-        return _Evidence(older.started, data_ns, older.told | self.told, still_broken | self.broken)
+                self.started, self.data, self.newest_trades = found, False, dict(found.newest_trades)
+                self.open = {key_of(gap): gap for gap in found.open_gaps}
+            case GapsOpen():
+                self.newest_trades = dict(found.newest_trades)
+                self.open = {key_of(gap): gap for gap in found.gaps}
+            case GapOpened():
+                self.open[key_of(found)] = found
+            case Gap() | GapWithdrawn():
+                self.open.pop(key_of(found), None)
 
     def verdict(self, last_ns: int, cause: str) -> Unrecorded:
         """What is lacking since this life ended with the record of `last_ns`."""
-        if self.started is None:
-            return Unrecorded(last_ns, cause, {c: self.data_ns.get(c, last_ns) for c in self.broken})
-        carried_ns = self.started.unrecorded_since_ns
-        since_ns = self.started.at_ns if carried_ns is None else carried_ns
-        flowed = self.data_ns.keys() if carried_ns is None else self.told
-        if flowed:
-            earlier_ns = {c: self.data_ns.get(c, since_ns) for c in self.broken}
-            return Unrecorded(
-                last_ns, cause, {**earlier_ns, **dict.fromkeys(self.data_ns.keys() - flowed, since_ns)}
-            )
-        crashed = CAUSE_CRASHED in (cause, self.started.unrecorded_cause)
-        return Unrecorded(since_ns, CAUSE_CRASHED if crashed else cause)
+        lost = [gap for gap in self.open.values() if is_of_connection(gap)]
+        carried_ns = self.started.unrecorded_since_ns if self.started is not None else None
+        began_ns = last_ns if self.started is None else carried_ns or self.started.at_ns
+        since_ns = last_ns if self.data or lost else began_ns
+        if CAUSE_CRASHED in [*(gap.cause for gap in lost), self._carried_cause(carried_ns, since_ns)]:
+            cause = CAUSE_CRASHED
+        rest = [gap for gap in self.open.values() if not is_of_connection(gap)]
+        return Unrecorded(
+            since_ns,
+            cause,
+            {gap.connection: gap.start_ns for gap in lost if gap.connection is not None},
+            tuple(gap if is_to_heal(gap) else _ended(gap, since_ns) for gap in rest),
+            self.newest_trades,
+        )
+
+    def _carried_cause(self, carried_ns: int | None, since_ns: int) -> str | None:
+        """Why the life before this one ended, where its gap is still the one that is open."""
+        return self.started.unrecorded_cause if self.started is not None and since_ns == carried_ns else None
 
 
 def unrecorded(folder: Path, previous: PreviousLife | None) -> Unrecorded | None:
     """What the stream in `folder` lacks up to now; None for a new stream. All segments must be sealed."""
     if previous is None:
         return None
-    evidence = _Evidence()
+    told: list[list[Found]] = []
     for segment in reversed(sealed_segments(folder)):
-        evidence = evidence.after(_read(segment.path))
-        settled = evidence.data_ns and segment.start_ns <= previous.last_recv_ns - SUBSCRIBING_MAX_NS
-        if evidence.started is not None or settled:
+        told.append(list(_read(segment.path)))
+        if _is_enough(told):
             break
-    return evidence.verdict(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)
+    tail = _Tail()
+    for found in (found for part in reversed(told) for found in part):
+        tail.take(found)
+    return tail.verdict(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)
 
 
-def _read(path: Path) -> _Evidence:
-    evidence = _Evidence()
+def _is_enough(told: list[list[Found]]) -> bool:
+    """Whether the newest parts of a stream, newest first, say all that there is to know of its end."""
+    if any(isinstance(found, SessionStarted) for found in told[-1]):
+        return True
+    flowed = any(isinstance(found, list) for part in told for found in part)
+    return flowed and any(isinstance(found, GapsOpen) for found in told[-1])
+
+
+def _ended(gap: GapOpened, end_ns: int) -> GapOpened:
+    """The gap as the end of the life ended it, unless one before did."""
+    if gap.end_ns is not None:
+        return gap
+    return msgspec.structs.replace(gap, end_ns=max(end_ns, gap.start_ns))
+
+
+def _read(path: Path) -> Iterator[Found]:
+    """What a segment says of gaps, every trade in it, and once between two of these that data came."""
+    flowing = False
     for batch in read_segment(path, skip_damage=True):
         if not isinstance(batch, Batch):
             continue
-        columns = zip(batch.kind, batch.connection, batch.recv_ns, batch.payloads, strict=True)
-        for kind, connection, recv_ns, payload in columns:
-            if kind == RecordKind.FRAME:
-                if is_notification(payload):
-                    evidence.data(int(connection), int(recv_ns))
-            elif kind == RecordKind.EVENT:
-                try:
-                    evidence.event(decode_event(payload))
-                except SchemaDriftError:
-                    continue  # of a later version: ingest puts it into quarantine
-    return evidence
+        for kind, payload in zip(batch.kind.tolist(), batch.payloads, strict=True):
+            found = _found(RecordKind(kind), payload, flowing=flowing)
+            if found is not None:
+                flowing = isinstance(found, list)
+                yield found
+
+
+def _found(kind: RecordKind, payload: bytes, *, flowing: bool) -> Found | None:
+    """What a record says; None where that is nothing new, or cannot be read: ingest keeps it with its reason."""
+    try:
+        if kind == RecordKind.EVENT:
+            return decode_event(payload)
+        if kind == RecordKind.RESPONSE:
+            response = decode_response(payload)
+            return trade_numbers(wire.reply.decode(response.body).result) if ANSWERS in response.url else None
+        if not is_notification(payload):
+            return None
+        if payload.find(TRADES_MARK) >= 0:
+            return notified_trades(payload)
+    except (SchemaDriftError, VenueRefusedError, *wire.DECODE_ERRORS):
+        return None
+    return None if flowing else []

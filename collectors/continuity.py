@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+from enum import Enum
 from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
@@ -21,6 +22,8 @@ LIQUID_S: Final = 1.0
 ARRIVALS_KEPT: Final = 32
 _MEDIANS_OF_SILENCE: Final = 30
 _PAUSES_OF_SILENCE: Final = 3
+CHANGES_AHEAD_MAX: Final = 1024
+NO_CHANGE_ID: Final = -1
 SKEW_SAMPLES: Final = 16
 SKEW_MAX_S: Final = 0.5
 
@@ -32,18 +35,29 @@ class Whole(NamedTuple):
     at_ns: int
 
 
+class ChainNews(Enum):
+    """What a change does to a book."""
+
+    BROKE = "broke"
+    MENDED = "mended"
+    """What was missing came after all, late: nothing is lacking."""
+
+
 @dataclass(slots=True)
 class _Chain:
     last: int
     good_ns: int
     broken: bool = False
+    ahead: dict[int, int] = field(default_factory=dict)
+    """Changes that came before the one they follow: their ids by the id of that one."""
 
 
 class BookChains:
     """Per channel, whether each change continues the one before it.
 
-    A snapshot begins a chain anew. A change whose predecessor is not the last message breaks it, and so does
-    one that comes before any snapshot; what has been seen already (a duplicate) does neither.
+    A snapshot begins a chain anew. A change whose predecessor is not the last message breaks it, until the missing
+    ones have come; one that comes before any snapshot breaks it until that comes. What has been seen already (a
+    duplicate) does neither.
     """
 
     def __init__(self) -> None:
@@ -57,21 +71,31 @@ class BookChains:
             return None
         healed = Whole(chain.good_ns, recv_ns) if chain.broken else None
         chain.last, chain.good_ns, chain.broken = change_id, recv_ns, False
+        chain.ahead.clear()
         return healed
 
-    def change(self, channel: str, change_id: int, prev_change_id: int | None, recv_ns: int) -> bool:
-        """A change came; whether it breaks a chain that was whole, or begins one that is not."""
+    def change(
+        self, channel: str, change_id: int, prev_change_id: int | None, recv_ns: int
+    ) -> ChainNews | None:
+        """A change came; whether it breaks a chain that was whole, or makes one whole again."""
         chain = self._chains.get(channel)
         if chain is None:
-            self._chains[channel] = _Chain(change_id, recv_ns, broken=True)
-            return True
-        if chain.broken or change_id <= chain.last:
-            return False
+            self._chains[channel] = _Chain(NO_CHANGE_ID, recv_ns, broken=True)
+            return ChainNews.BROKE
+        if change_id <= chain.last:
+            return None
         if prev_change_id == chain.last:
-            chain.last, chain.good_ns = change_id, recv_ns
-            return False
-        chain.broken = True
-        return True
+            chain.last = change_id
+            while (following := chain.ahead.pop(chain.last, None)) is not None:
+                chain.last = following
+            if chain.ahead:
+                return None
+            mended, chain.broken, chain.good_ns = chain.broken, False, recv_ns
+            return ChainNews.MENDED if mended else None
+        if prev_change_id is not None and len(chain.ahead) < CHANGES_AHEAD_MAX:
+            chain.ahead[prev_change_id] = change_id
+        newly, chain.broken = not chain.broken, True
+        return ChainNews.BROKE if newly else None
 
     def broken_since_ns(self, channel: str) -> int | None:
         """Receive time of the last good message of a broken book; None while it is whole or unknown."""
@@ -130,6 +154,14 @@ class TradeSequences:
         known.high, known.high_ns = seq, recv_ns
         return hole
 
+    def newest(self) -> dict[str, int]:
+        """The highest number seen, by instrument."""
+        return {name: known.high for name, known in self._sequences.items()}
+
+    def forget(self, instrument: str) -> None:
+        """It is over with this instrument."""
+        self._sequences.pop(instrument, None)
+
     def missing(self, hole: Hole) -> list[tuple[int, int]]:
         """The ranges within `hole` that are still missing, ascending; both ends included."""
         known = self._sequences.get(hole.instrument)
@@ -165,17 +197,31 @@ class Silent(NamedTuple):
     until_ns: int
 
 
+class Quiet(NamedTuple):
+    """A silence that lasts: of a channel (None: of all), since the receive time of the last frame."""
+
+    channel: str | None
+    since_ns: int
+
+
+RestingSince = Callable[[str], int | None]
+"""Since when, ns, there has been a reason for a channel to say nothing; None: there is none."""
+
+
 class Silence:
     """The channels of one connection, and which of them are silent against their own habit.
 
     A channel is judged by its last arrivals: only one with a median pause below `LIQUID_S` is expected to go
-    on. It is silent after ten seconds, and after thirty of its usual and three of its longest recent pauses.
+    on. It is silent after ten seconds, and after thirty of its usual and three of its longest recent pauses. While
+    there is a reason for it to rest, it is not expected to speak.
     """
 
     def __init__(self) -> None:
         self._arrivals: dict[str, deque[int]] = {}
         self._silent: dict[str | None, int] = {}
+        self._rested_ns: dict[str, int] = {}
         self._newest_ns = 0
+        self._all_silent_until_ns = 0
 
     def heard(self, channel: str, recv_ns: int) -> list[Silent] | None:
         """A frame came; the silences that it ends, if any."""
@@ -184,38 +230,53 @@ class Silence:
             arrivals = self._arrivals[channel] = deque(maxlen=ARRIVALS_KEPT)
         arrivals.append(recv_ns)
         self._newest_ns = recv_ns
-        return self._end((None, channel), recv_ns) if self._silent else None
-
-    def check(self, now_ns: int) -> int:
-        """Look for channels that have fallen silent by now; how many are."""
-        silent = [
-            (channel, arrivals[-1])
-            for channel, arrivals in self._arrivals.items()
-            if now_ns - arrivals[-1] > SILENCE_MIN_S * S_IN_NS
-            and channel not in self._silent
-            and now_ns - arrivals[-1] > _patience_ns(arrivals)
-        ]
+        if not self._silent:
+            return None
         if None in self._silent:
-            return 1
-        if silent and now_ns - self._newest_ns > SILENCE_MIN_S * S_IN_NS:
-            # Nobody speaks: that is one silence, of the connection, and not one per channel.
-            self._silent = {None: self._newest_ns}
-        else:
-            self._silent.update(silent)
-        return len(self._silent)
+            self._all_silent_until_ns = recv_ns
+        return self._end((None, channel), recv_ns)
 
-    def keep_only(self, wanted: Set[str]) -> list[str]:
-        """Expect nothing of channels that are not `wanted` any more; which these are."""
+    def check(self, now_ns: int, resting_ns: RestingSince) -> tuple[list[Quiet], list[Silent]]:
+        """The silences that have begun by now, and those that end because there is a reason to rest."""
+        quiet: list[Quiet] = []
+        ended: list[Silent] = []
+        for channel, arrivals in self._arrivals.items():
+            last_ns = arrivals[-1]
+            if now_ns - last_ns <= SILENCE_MIN_S * S_IN_NS:
+                continue
+            rests_ns = resting_ns(channel)
+            if rests_ns is not None:
+                self._rested_ns[channel] = now_ns
+                ended += self._end((channel,), rests_ns)
+                continue
+            since_ns = max(last_ns, self._rested_ns.get(channel, 0), self._all_silent_until_ns)
+            pause_ns = now_ns - since_ns
+            if pause_ns > SILENCE_MIN_S * S_IN_NS and pause_ns > _patience_ns(arrivals):
+                quiet.append(Quiet(channel, since_ns))
+        if None in self._silent:
+            return [], ended + (self._end((None,), now_ns) if not quiet else [])
+        if quiet and now_ns - self._newest_ns > SILENCE_MIN_S * S_IN_NS:
+            # Nobody speaks: that is one silence, of the connection, and not one per channel.
+            since_ns = max(self._newest_ns, min(since_ns for _, since_ns in quiet))
+            ended += self._end(tuple(self._silent), since_ns)
+            quiet = [Quiet(None, since_ns)]
+        begun = [one for one in quiet if one.channel not in self._silent]
+        self._silent.update(begun)
+        return begun, ended
+
+    def keep_only(self, wanted: Set[str], now_ns: int) -> tuple[list[str], list[Silent]]:
+        """Expect nothing of channels that are not `wanted` any more; which these are, and the silences that end."""
         gone = [channel for channel in self._arrivals if channel not in wanted]
         for channel in gone:
             del self._arrivals[channel]
-            self._silent.pop(channel, None)
-        return gone
+            self._rested_ns.pop(channel, None)
+        return gone, self._end(tuple(gone), now_ns)
 
-    def interrupted(self, now_ns: int) -> list[Silent]:
+    def interrupted(self, since_ns: int) -> list[Silent]:
         """The connection was lost, which is a gap of its own: habits start anew. The silences that end."""
-        ended = self._end(tuple(self._silent), now_ns)
+        ended = self._end(tuple(self._silent), since_ns)
         self._arrivals.clear()
+        self._rested_ns.clear()
         return ended
 
     def _end(self, channels: tuple[str | None, ...], until_ns: int) -> list[Silent]:

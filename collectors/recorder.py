@@ -17,11 +17,12 @@ from collectors.deribit.session import Session, Unrecorded
 from collectors.fleet import Fleet
 from collectors.funding import FundingHours
 from collectors.healing import Healer
+from collectors.holes import is_to_heal
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
 from collectors.upkeep import Upkeep
-from lake.events import SessionStarted, SessionStopped
+from lake.events import GapOpened, SessionStarted, SessionStopped
 
 VENUE = "deribit"
 
@@ -71,9 +72,8 @@ class Recorder:
         self._pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
         self._fleet = Fleet(settings, self._session)
         self._upkeep = Upkeep(settings, self._fleet, self._tape, clock_ns)
-        away_since_ns = unrecorded.since_ns if unrecorded else None
         self._funding = FundingHours(self._perpetuals, self._tape, clock_ns)
-        self.healer = Healer(self._fleet.sessions, settings, self._tape, away_since_ns=away_since_ns)
+        self.healer = Healer(self._fleet.sessions, settings, self._tape)
 
     @property
     def sessions(self) -> list[Session]:
@@ -113,8 +113,11 @@ class Recorder:
                 venue=VENUE,
                 unrecorded_since_ns=self._unrecorded.since_ns if self._unrecorded else None,
                 unrecorded_cause=self._unrecorded.cause if self._unrecorded else None,
+                open_gaps=list(self._unrecorded.holes) if self._unrecorded else [],
+                newest_trades=dict(self._unrecorded.newest_trades) if self._unrecorded else {},
             )
         )
+        self._inherit()
         try:
             async with RestClient(self._settings) as rest:
                 await self._until_stopped(self._prepare(rest))
@@ -144,6 +147,30 @@ class Recorder:
             unknown_frames=sum(session.unknown_frames for session in sessions),
         )
 
+    def _inherit(self) -> None:
+        """Close what the last life left open, and go on healing what it was healing."""
+        if self._unrecorded is None:
+            return
+        for instrument, seq in self._unrecorded.newest_trades.items():
+            self.healer.watch.trades.note(instrument, seq, self._unrecorded.first_ns)
+        holes = self._tape.holes
+        for gap in self._unrecorded.holes:
+            holes.adopt([gap])
+            if is_to_heal(gap):
+                self.healer.trades.inherit(gap)
+            else:
+                holes.close(gap, gap.start_ns if gap.end_ns is None else gap.end_ns)
+
+    def _close_forlorn(self) -> None:
+        """A connection of the last life that this one has not: what it lacked ended with that life."""
+        if self._unrecorded is None:
+            return
+        numbers = {session.number for session in self.sessions}
+        for number, since_ns in self._unrecorded.earlier_ns.items():
+            if number not in numbers:
+                gap = GapOpened(start_ns=since_ns, cause=self._unrecorded.cause, connection=number)
+                self._tape.holes.close(gap, self._unrecorded.since_ns)
+
     def _perpetuals(self) -> list[str]:
         return sorted(filter(is_perpetual, self._upkeep.universe.recorded))
 
@@ -153,7 +180,9 @@ class Recorder:
         names = await self._upkeep.begin(rest)
         shared = trade_channels(settings) + lifecycle_channels(settings) + platform_channels(settings)
         self._fleet.deal(names, shared + self._upkeep.index_channels)
+        self._close_forlorn()
         self._unrecorded = None
+        self.healer.restate()
         _log.info("recording %d instruments over %d connections", len(names), len(self.sessions))
 
     def _session(self, number: int, channels: list[str]) -> Session:
@@ -165,6 +194,7 @@ class Recorder:
             self._tape,
             pace=self._pace,
             unrecorded=self._unrecorded,
+            listener=self.healer,
             on_lifecycle=self._upkeep.hear if number == 1 else None,
         )
 

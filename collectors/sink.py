@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from collectors.holes import Holes
 from lake.events import Event, Gap, Response, encode_event, encode_response
 from lake.spool import RecordKind
 
@@ -49,6 +50,8 @@ class Tape:
         """Told receive time, connection and bytes of every frame when it has been recorded; must be quick."""
         self.gaps: Counter[str] = Counter()
         self.gaps_healed: Counter[str] = Counter()
+        self.holes = Holes(self.event, self.now_ns)
+        """The gaps that are open now."""
 
     def now_ns(self) -> int:
         """The next stamp, in ns since the epoch, UTC; later than every one before."""

@@ -15,11 +15,13 @@ from typing import Final, Literal
 import msgspec
 
 from lake.durable import make_dirs
+from lake.events import GapOpened
 
 State = Literal["starting", "running", "stopped", "failed"]
 DiskSample = tuple[int, int]
 """Time in ns since the epoch, and free bytes then."""
 
+OPEN_GAPS_MAX: Final = 100
 COLLECT: Final = "collect"
 INGEST: Final = "ingest"
 
@@ -79,6 +81,9 @@ class CollectorFigures(msgspec.Struct, frozen=True, kw_only=True):
     connections: list[ConnectionFigures]
     spool: SpoolFigures
     disk: DiskFigures
+    open_gaps: list[GapOpened] = []
+    """What is missing right now, or still to be fetched, longest first; at most `OPEN_GAPS_MAX`."""
+    open_gaps_count: int = 0
 
 
 class IngestFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,11 @@ from lake.errors import SchemaDriftError
 
 
 class SessionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
-    """A collector process began to record; first event of its life."""
+    """A collector process began to record; first event of its life.
+
+    `open_gaps` are those that the life before left open: they are closed, or healed, by this one. `newest_trades` are
+    the highest trade numbers that were seen before it, by instrument.
+    """
 
     at_ns: int
     collector: str
@@ -23,6 +27,8 @@ class SessionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     venue: str | None = None
     unrecorded_since_ns: int | None = None
     unrecorded_cause: str | None = None
+    open_gaps: list[GapOpened] = []
+    newest_trades: dict[str, int] = {}
 
 
 class SessionStopped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -60,12 +66,51 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     missing: list[str] = []
 
 
+class GapOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """A gap has begun and is not over: should the process die now, this is what remains of its claim.
+
+    The fields mean what they mean in `Gap`. `end_ns` is there where only the healing is still open: what was
+    missed between `start_ns` and `end_ns` is being asked for. `first_seq` and `last_seq` are the trades missed.
+    """
+
+    start_ns: int
+    cause: str
+    instrument: str | None = None
+    channel: str | None = None
+    connection: int | None = None
+    end_ns: int | None = None
+    first_seq: int | None = None
+    last_seq: int | None = None
+
+
+class GapWithdrawn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """What was opened as a gap proved to be none, or to be part of another."""
+
+    start_ns: int
+    cause: str
+    instrument: str | None = None
+    channel: str | None = None
+    connection: int | None = None
+    first_seq: int | None = None
+
+
+class GapsOpen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """All gaps that are open now; told now and then, so that nobody needs to read far back to know them.
+
+    `newest_trades` is the highest trade number seen so far, by instrument.
+    """
+
+    at_ns: int
+    gaps: list[GapOpened] = []
+    newest_trades: dict[str, int] = {}
+
+
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
     """Nothing, or not everything, was recorded from `start_ns` to `end_ns`, both ends included.
 
     `None` means "all of them": every instrument, every channel, every connection of the stream. A `venue` of
     `None` is the venue of the stream. `records_lost` is exact where it is known. `healed` says that the data
-    was fetched again since.
+    was fetched again since: what a healed gap names is taken out of every wider one of the same time.
     """
 
     start_ns: int
@@ -77,6 +122,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=Tru
     connection: int | None = None
     records_lost: int | None = None
     healed: bool = False
+    first_seq: int | None = None
+    last_seq: int | None = None
 
 
 class ClockSkewed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -92,7 +139,10 @@ class ClockSkewed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     samples: int
 
 
-Event = SessionStarted | SessionStopped | Connected | Disconnected | Subscribed | Gap | ClockSkewed
+Event = (
+    SessionStarted | SessionStopped | Connected | Disconnected | Subscribed
+    | Gap | GapOpened | GapWithdrawn | GapsOpen | ClockSkewed
+)  # fmt: skip
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -123,8 +123,8 @@ class FloodGuard:
             logging.makeLogRecord(
                 {
                     "name": name,
-                    "levelno": level,
-                    "levelname": logging.getLevelName(level),
+                    "levelno": max(level, logging.WARNING),
+                    "levelname": logging.getLevelName(max(level, logging.WARNING)),
                     "msg": "%d more within a minute of: %s",
                     "args": (count - self._repeats, template),
                 }

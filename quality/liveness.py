@@ -27,6 +27,26 @@ def collectors(root: Root, now_ns: int | None = None) -> list[Row]:
     return [_collector(beat, figures, now_ns) for beat, figures in beats if figures is not None]
 
 
+def open_gaps(root: Root, now_ns: int | None = None) -> list[Row]:
+    """One row per gap that was open at the last beat of a collector, longest first."""
+    now_ns = now_ns or time.time_ns()
+    return [
+        {
+            "stream": beat.stream,
+            "cause": gap.cause,
+            "connection": gap.connection,
+            "instrument": gap.instrument,
+            "channel": gap.channel,
+            "since": datetime.fromtimestamp(gap.start_ns / NS_PER_S, UTC),
+            "seconds": round((now_ns - gap.start_ns) / NS_PER_S, 1),
+            "trades to fetch": None if gap.last_seq is None else gap.last_seq - (gap.first_seq or 0) + 1,
+        }
+        for beat in _beats(root, COLLECT)
+        if beat.collector is not None
+        for gap in beat.collector.open_gaps
+    ]
+
+
 def ingesters(root: Root, now_ns: int | None = None) -> list[Row]:
     """One row per stream that an ingester has followed."""
     now_ns = now_ns or time.time_ns()
@@ -88,7 +108,7 @@ def _collector(beat: Beat, figures: CollectorFigures, now_ns: int) -> Row:
         "instruments": f"{figures.instruments_subscribed} of {figures.instruments_expected}",
         "channels": f"{sum(c.channels_subscribed for c in connections)}"
         f" of {sum(c.channels_expected for c in connections)}",
-        "gaps open": sum(c.gap_open for c in connections),
+        "gaps open": figures.open_gaps_count,
         "gaps told": sum(figures.gaps.values()),
         "gaps healed": sum(figures.gaps_healed.values()),
         "records dropped": spool.dropped_records,

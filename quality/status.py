@@ -13,7 +13,7 @@ from lake.spool import open_segments, sealed_segments
 from lake.views import connect
 from quality.books import last_checks
 from quality.gaps import gaps_by_cause
-from quality.liveness import collectors, ingesters
+from quality.liveness import collectors, ingesters, open_gaps
 
 SPAN_COLUMNS: Final = {
     "gaps": ("start_ts", "end_ts"),
@@ -37,6 +37,7 @@ def live(root: Root) -> dict[str, list[dict[str, Any]]]:
     """The sections that change by the second and cost little to look at: processes, streams, disk."""
     return {
         "collectors": collectors(root),
+        "open gaps": open_gaps(root),
         "ingesters": ingesters(root),
         "streams": [_stream(root, name) for name in root.streams()],
         "disk": [_disk(root)],

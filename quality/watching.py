@@ -50,7 +50,7 @@ def line(beat: Beat) -> str:
         f"on disk after {spool.durable_lag_s * 1e3:.0f} ms",
         f"{sum(c.up for c in connections)}/{len(connections)} connections",
         f"{figures.instruments_subscribed}/{figures.instruments_expected} instruments",
-        f"{sum(figures.gaps.values())} gaps, {sum(c.gap_open for c in connections)} open",
+        f"{sum(figures.gaps.values())} gaps, {figures.open_gaps_count} open",
     ]
     return " · ".join([*parts, *(["DISK FULL"] if spool.disk_full else [])])
 

@@ -4,9 +4,9 @@ The path of a frame is short on purpose: stamp, append, one search for the mark 
 lacks the mark (replies, heartbeats, garbage: a few frames a minute) is decoded here. Everything is recorded
 as received, control frames and garbage included.
 
-Two claims go into the stream beside the frames. `Subscribed` compares what was asked with what the venue
-acknowledged, because it drops unknown channels without a word. `Gap` covers a loss from the last frame before
-it to the first notification after the last list was acknowledged again.
+Claims go into the stream beside the frames: of what the venue acknowledged, and of what was lost. A loss is a gap
+from the last frame before it to the first notification after the last list was acknowledged again. It is told when
+it opens, so that it survives us, and when it ends.
 """
 
 from __future__ import annotations
@@ -16,33 +16,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Protocol
 
 from collectors.backoff import Backoff
+from collectors.deribit.asking import Asker
 from collectors.deribit.lifecycle import is_lifecycle
-from collectors.deribit.rpc import (
-    REQUEST_TOO_LARGE,
-    Calls,
-    Control,
-    decode_control,
-    decode_names,
-    error_from,
-    is_notification,
-)
+from collectors.deribit.rpc import decode_control, is_notification
+from collectors.deribit.subscriptions import Subscriptions
+from collectors.holes import CAUSE_DISCONNECT
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Tape
 from collectors.transport import ABNORMAL_CLOSURE, TRANSPORTS, Closed, Link, Transport
-from lake.errors import TerminalError, TransientError, VenueUnavailableError
-from lake.events import Connected, Disconnected, Gap, Subscribed
+from lake.errors import TerminalError, TransientError
+from lake.events import Connected, Disconnected, Gap, GapOpened
 
-CAUSE_DISCONNECT: Final = "disconnect"
 CHANGE_ATTEMPTS: Final = 6
 """How often a change to a living connection is tried (settlement refuses calls for seconds) before the
 connection is replaced by one that asks for everything anew."""
 STOPPED: Final = "stopped"
-SUBSCRIBE: Final = "public/subscribe"
-UNSUBSCRIBE: Final = "public/unsubscribe"
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +49,25 @@ class Unrecorded:
     since_ns: int
     cause: str
     earlier_ns: Mapping[int, int] = field(default_factory=dict)
+    holes: tuple[GapOpened, ...] = ()
+    """What the last life left open beside that: a book without its snapshot, trades not fetched yet, …"""
+    newest_trades: Mapping[str, int] = field(default_factory=dict)
+    """The highest trade number seen, by instrument: the next one follows it, whoever sees it."""
+
+    @property
+    def first_ns(self) -> int:
+        """Since when something is lacking."""
+        return min([self.since_ns, *self.earlier_ns.values()])
+
+
+class GapListener(Protocol):
+    """Who is told when a connection begins and ends to lack data, on the event loop."""
+
+    def lost(self, session: Session, since_ns: int) -> None:
+        """`session` has lacked everything since `since_ns`."""
+
+    def back(self, session: Session, gap: Gap) -> None:
+        """`session` has all its subscriptions again, or is at its end; `gap` is what it lacks."""
 
 
 class Session:
@@ -64,8 +75,8 @@ class Session:
 
     `number` names the connection in records and stays over reconnects. `pace` bounds the subscribe calls and
     may be shared between sessions. `unrecorded` is what the stream lacks since its last life: the first
-    connection ends that gap. `on_lifecycle` is handed every notification about the life of an instrument, and
-    must not raise. Counters may be read at any time.
+    connection ends that gap. `listener` is told of gaps. `on_lifecycle` is handed every notification about the
+    life of an instrument, and must not raise. Counters may be read at any time.
     """
 
     def __init__(
@@ -79,14 +90,11 @@ class Session:
         backoff: Backoff | None = None,
         transport: Transport | None = None,
         unrecorded: Unrecorded | None = None,
+        listener: GapListener | None = None,
         on_lifecycle: Callable[[bytes], None] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
-        self.channels = list(dict.fromkeys(channels))
-        """What is wanted now; after every reconnect, it is asked for whole."""
-        self.acknowledged = 0
-        self.missing: list[str] = []
         self.connects = 0
         self.gaps = 0
         # Counted by connection and no finer: which channel a frame is of costs more to find out than to record
@@ -97,31 +105,49 @@ class Session:
         self.established = asyncio.Event()
         self._settings = settings
         self._tape = tape
-        self._pace = pace
+        self._asker = Asker(settings, pace)
+        self._subscriptions = Subscriptions(number, channels, self._asker, tape)
         self._backoff = backoff or Backoff(settings.backoff)
         self._transport = transport or TRANSPORTS[settings.transport]
+        self._listener = listener
         self._on_lifecycle = on_lifecycle
         self._clock_s = clock_s
         self._stopping = asyncio.Event()
-        self._asking = asyncio.Lock()
-        self._calls = Calls()
         self._link: Link | None = None
         self._failure: BaseException | None = None
         self._was_established = False
         self._established_s: float | None = None
         self._began_ns = self._last_frame_ns = 0
-        self._gap_start_ns = unrecorded.earlier_ns.get(number, unrecorded.since_ns) if unrecorded else None
-        self._gap_cause = unrecorded.cause if unrecorded else CAUSE_DISCONNECT
+        self._gap: GapOpened | None = None
         self._gap_may_end = False
+        if unrecorded is not None:
+            since_ns = unrecorded.earlier_ns.get(number, unrecorded.since_ns)
+            self._gap = GapOpened(start_ns=since_ns, cause=unrecorded.cause, connection=number)
+            tape.holes.adopt([self._gap])
 
     def stop(self) -> None:
         """Ask `run` to close the connection and return; what arrives until then is still recorded."""
         self._stopping.set()
 
     @property
+    def channels(self) -> list[str]:
+        """What is wanted now."""
+        return self._subscriptions.wanted
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of them the venue has acknowledged."""
+        return self._subscriptions.acknowledged
+
+    @property
+    def missing(self) -> list[str]:
+        """Those it has not."""
+        return self._subscriptions.missing
+
+    @property
     def gap_open(self) -> bool:
         """Whether data is missing right now: from a loss to the first data after the connection is back."""
-        return self._gap_start_ns is not None
+        return self._gap is not None
 
     async def run(self) -> None:
         """Connect and record until `stop`, again after every loss.
@@ -147,7 +173,9 @@ class Session:
                     self._backoff.reset()
                 await self._lost()
         finally:
-            self._end_gap(self._tape.now_ns())
+            now_ns = self._tape.now_ns()
+            self._subscriptions.lost(now_ns)
+            self._tell_back(self._end_gap(now_ns))
 
     def _has_been_stable(self) -> bool:
         """Whether the last connection lived long enough to forgive the failures before it."""
@@ -160,8 +188,8 @@ class Session:
         """Note where the gap begins, and wait our turn to connect again, unless we are stopping."""
         if self._stopping.is_set():
             return
-        if self._gap_start_ns is None:
-            self._gap_start_ns = self._last_frame_ns if self._was_established else self._began_ns
+        if self._gap is None:
+            self._begin_gap(self._last_frame_ns if self._was_established else self._began_ns)
         try:
             async with asyncio.timeout(self._backoff.next_s()):
                 await self._stopping.wait()
@@ -173,7 +201,8 @@ class Session:
         link = await self._open()
         if link is None:
             return
-        self._link, self._calls, self._failure = link, Calls(), None
+        self._link, self._failure = link, None
+        self._asker.begin(link)
         self.connects += 1
         url = self._settings.ws_url
         self._tape.event(Connected(connection=self.number, at_ns=self._tape.now_ns(), url=url), self.number)
@@ -194,7 +223,7 @@ class Session:
             self._link = None
             self.established.clear()
             self._gap_may_end = False
-            self._calls.fail_all(VenueUnavailableError(f"connection lost ({closed.code} {closed.reason})"))
+            self._asker.end(f"{closed.code} {closed.reason}")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -249,8 +278,9 @@ class Session:
         elif self._gap_may_end:
             # The gap is told before the frame that ends it: one that is on disk then never follows an untold gap.
             told_ns, recv_ns = self._tape.now_ns(), self._tape.now_ns()
-            self._end_gap(recv_ns, told_ns)
+            gap = self._end_gap(recv_ns, told_ns)
             self._last_frame_ns = self._tape.frame(payload, self.number, recv_ns)
+            self._tell_back(gap)
         else:
             self._last_frame_ns = self._tape.frame(payload, self.number)
         if self._on_lifecycle is not None and is_lifecycle(payload):
@@ -260,101 +290,42 @@ class Session:
         control = decode_control(payload)
         if control is None:
             self.unknown_frames += 1
-        elif control.is_test_request:
-            if self._link is not None:
-                self._link.send(self._calls.compose("public/test", {})[1])
-        elif control.method is None:
-            self._calls.settle(control)
+        else:
+            self._asker.hear(control)
 
-    def _end_gap(self, end_ns: int, told_ns: int | None = None) -> None:
+    def _begin_gap(self, start_ns: int) -> None:
+        """Say that everything has been lacking since `start_ns`."""
+        self._subscriptions.lost(start_ns)
+        if self._listener is not None:
+            self._listener.lost(self, start_ns)
+        gap = GapOpened(start_ns=start_ns, cause=CAUSE_DISCONNECT, connection=self.number)
+        self._gap = self._tape.holes.open(gap)
+
+    def _end_gap(self, end_ns: int, told_ns: int | None = None) -> Gap | None:
         """Write down the gap that ends now, if one is open; at `told_ns` where that is not now."""
         self._gap_may_end = False
-        if self._gap_start_ns is None:
-            return
-        gap = Gap(start_ns=self._gap_start_ns, end_ns=end_ns, cause=self._gap_cause, connection=self.number)
-        self._gap_start_ns, self._gap_cause = None, CAUSE_DISCONNECT
+        if self._gap is None:
+            return None
+        gap = self._tape.holes.close(self._gap, end_ns, told_ns=told_ns)
+        self._gap = None
         self.gaps += 1
-        self._tape.event(gap, self.number, told_ns)
+        return gap
+
+    def _tell_back(self, gap: Gap | None) -> None:
+        if gap is not None and self._listener is not None:
+            self._listener.back(self, gap)
 
     # -- asking
 
     async def _establish(self) -> None:
         """Switch the heartbeat on, subscribe to everything, and say what the venue acknowledged."""
-        reply = await self._call("public/set_heartbeat", {"interval": self._settings.heartbeat_s})
-        if reply.error is not None:
-            raise error_from(reply.error, f"set_heartbeat({self._settings.heartbeat_s})")
-        async with self._asking:
-            wanted = list(self.channels)
-            acknowledged = await self._ask(SUBSCRIBE, wanted)
-            self.missing = []
-            self._tell_subscribed(wanted, acknowledged)
+        await self._asker.heartbeat()
+        async with self._subscriptions.asking:
+            await self._subscriptions.begin()
             self._was_established = True
             self._established_s = self._clock_s()
-            self._gap_may_end = self._gap_start_ns is not None
+            self._gap_may_end = self._gap is not None
             self.established.set()
-
-    def _tell_subscribed(self, asked: Sequence[str], acknowledged: set[str]) -> None:
-        """Write down what the venue acknowledges of all that is wanted, now that it was asked for `asked`."""
-        asked_now, wanted = set(asked), set(self.channels)
-        missing = [channel for channel in asked if channel in wanted and channel not in acknowledged]
-        self.missing = [c for c in self.missing if c in wanted and c not in asked_now] + missing
-        self.acknowledged = len(wanted) - len(self.missing)
-        if missing:
-            _log.warning(
-                "connection %d: the venue did not acknowledge %d of %d channels, first %s",
-                self.number, len(missing), len(asked), missing[0],
-            )  # fmt: skip
-        subscribed = Subscribed(
-            connection=self.number,
-            at_ns=self._tape.now_ns(),
-            asked=len(wanted),
-            acknowledged=self.acknowledged,
-            missing=self.missing,
-        )
-        self._tape.event(subscribed, self.number)
-
-    async def _ask(self, method: str, channels: Sequence[str]) -> set[str]:
-        """Subscribe to or unsubscribe from `channels`, list by list; what was acknowledged."""
-        acknowledged: set[str] = set()
-        size = self._settings.channels_per_call
-        for start in range(0, len(channels), size):
-            acknowledged |= await self._ask_list(method, channels[start : start + size])
-        return acknowledged
-
-    async def _ask_list(self, method: str, channels: Sequence[str]) -> set[str]:
-        """One list, in halves where the venue finds it too large."""
-        await self._pace.wait()
-        reply = await self._call(method, {"channels": channels})
-        if reply.error is None:
-            return set(decode_names(reply.result))
-        if reply.error.code == REQUEST_TOO_LARGE and len(channels) > 1:
-            half = len(channels) // 2
-            first = await self._ask_list(method, channels[:half])
-            return first | await self._ask_list(method, channels[half:])
-        raw = [channel for channel in channels if channel.endswith(".raw")]
-        others = f" and {len(channels) - 1} more" if len(channels) > 1 else ""
-        doing = f"{method.removeprefix('public/')} {raw[0] if raw else channels[0]}{others}"
-        raise error_from(reply.error, doing)
-
-    async def _call(self, method: str, params: dict[str, Any]) -> Control:
-        """Call and await the reply, which may be an error.
-
-        Raises:
-            VenueUnavailableError: no reply in time, or the connection ended.
-        """
-        if self._link is None:
-            raise VenueUnavailableError(f"connection lost before {method}")
-        request_id, text, future = self._calls.open(method, params)
-        self._link.send(text)
-        try:
-            async with asyncio.timeout(self._settings.reply_timeout_s):
-                return await future
-        except TimeoutError:
-            raise VenueUnavailableError(
-                f"no reply to {method} within {self._settings.reply_timeout_s:g} s"
-            ) from None
-        finally:
-            self._calls.forget(request_id)
 
     # -- changing what is wanted
 
@@ -364,15 +335,11 @@ class Session:
         Without a connection nothing is asked: the next one subscribes to all that is wanted. What the venue
         does not acknowledge stays wanted, and is told in `missing`.
         """
-        wanted = set(self.channels)
-        self.channels += [channel for channel in dict.fromkeys(channels) if channel not in wanted]
-        await self._change([channel for channel in channels if channel not in wanted])
+        await self._change(self._subscriptions.want(channels))
 
     async def drop(self, channels: Sequence[str]) -> None:
         """Want `channels` no longer; returns when the venue has answered."""
-        gone = set(channels).intersection(self.channels)
-        self.channels = [channel for channel in self.channels if channel not in gone]
-        await self._change([channel for channel in channels if channel in gone])
+        await self._change(self._subscriptions.leave(channels))
 
     async def resubscribe(self, channels: Sequence[str]) -> None:
         """Unsubscribe from and subscribe to those of `channels` that are wanted: books begin with a snapshot.
@@ -391,12 +358,12 @@ class Session:
         for attempt in range(CHANGE_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(backoff.next_s())
-            async with self._asking:
+            async with self._subscriptions.asking:
                 if not channels or not self.established.is_set() or (attempt and self._link is not link):
                     return
                 link = self._link
                 try:
-                    await self._change_now(list(dict.fromkeys(channels)), again)
+                    await self._subscriptions.change(list(dict.fromkeys(channels)), again=again)
                 except TransientError as error:
                     _log.warning("connection %d: %s", self.number, error)
                     failure = error
@@ -405,18 +372,6 @@ class Session:
         if link is not None and self._link is link:
             self._failure = failure
             link.abort(str(failure))
-
-    async def _change_now(self, channels: list[str], again: bool) -> None:
-        wanted = set(self.channels)
-        leave = [channel for channel in channels if again or channel not in wanted]
-        join = [channel for channel in channels if channel in wanted]
-        acknowledged: set[str] = set()
-        try:
-            await self._ask(UNSUBSCRIBE, leave)
-            acknowledged = await self._ask(SUBSCRIBE, join)
-        except TerminalError as error:
-            _log.error("connection %d: %s", self.number, error)
-        self._tell_subscribed(join, acknowledged)
 
     # -- keeping watch
 

@@ -16,6 +16,9 @@ BY_INSTRUMENT: Final = "get_last_trades_by_instrument"
 BY_INSTRUMENT_AND_TIME: Final = "get_last_trades_by_instrument_and_time"
 BY_TIME: Final = "get_last_trades_by_currency_and_time"
 
+ANSWERS: Final = "/get_last_trades_by_"
+"""What the address of every method has in it that answers with trades in this form."""
+
 
 class _Result(Struct, gc=False):
     trades: Raw
@@ -29,12 +32,23 @@ class TradeNumber(Struct, gc=False, frozen=True):
     timestamp: int
 
 
+class _NumberedParams(Struct, gc=False):
+    data: list[TradeNumber]
+
+
+class _NumberedFrame(Struct, gc=False):
+    params: _NumberedParams
+
+
 class _NumberedResult(Struct, gc=False):
     trades: list[TradeNumber]
 
 
 _RESULT: Final = msgspec.json.Decoder(_Result)
 _NUMBERED: Final = msgspec.json.Decoder(_NumberedResult)
+_NOTIFIED: Final = msgspec.json.Decoder(_NumberedFrame)
+TRADES_MARK: Final = b'"channel":"trades.'
+"""What a notification of trades has in it."""
 _HEAD: Final = (
     b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
     + channels.all_trades().encode()
@@ -52,6 +66,15 @@ def trade_numbers(result: Raw) -> list[TradeNumber]:
         return _NUMBERED.decode(result).trades
     except wire.DECODE_ERRORS as error:
         raise VenueRefusedError(f"the answer is no list of trades: {error}") from None
+
+
+def notified_trades(frame: bytes) -> list[TradeNumber]:
+    """Every trade in a notification of trades, in its order.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _NOTIFIED.decode(frame).params.data
 
 
 def decode_trades(body: bytes, recv_ns: int) -> Decoded:

@@ -14,9 +14,20 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from msgspec import Meta, Struct
 
-from collectors.continuity import BookChains, ClockSkew, Hole, Silence, Silent, Skew, TradeSequences, Whole
+from collectors.continuity import (
+    BookChains,
+    ChainNews,
+    ClockSkew,
+    Hole,
+    Silence,
+    Silent,
+    Skew,
+    TradeSequences,
+    Whole,
+)
 from collectors.deribit import wire
-from collectors.deribit.channels import CHANNELS_REMEMBERED
+from collectors.deribit.channels import CHANNELS_REMEMBERED, PLATFORM, STATE
+from collectors.deribit.market_state import MarketState
 
 FRAMES_AT_ONCE: Final = 500
 """Half a millisecond or so: then it is the sockets' turn again."""
@@ -76,6 +87,9 @@ class Reactions(Protocol):
     def book_broke(self, connection: int, channel: str) -> None:
         """A book cannot be built any more."""
 
+    def book_mended(self, channel: str) -> None:
+        """What it lacked has come late: it can be built, and nothing was missing."""
+
     def book_whole(self, connection: int, channel: str, whole: Whole) -> None:
         """A broken book can be built again."""
 
@@ -96,6 +110,7 @@ class Watch:
         self.books = BookChains()
         self.trades = TradeSequences()
         self.clock = ClockSkew()
+        self.market = MarketState()
         self.silence: dict[int, Silence] = {}
         self.unreadable = 0
         self._reactions = reactions
@@ -112,12 +127,6 @@ class Watch:
         """Look into everything noted so far."""
         while self._waiting:
             self._look(len(self._waiting))
-
-    def interrupted(self, connection: int, now_ns: int) -> None:
-        """A connection was lost or not established: its silence means nothing."""
-        silence = self.silence.get(connection)
-        for silent in silence.interrupted(now_ns) if silence is not None else ():
-            self._reactions.silence_ended(connection, silent)
 
     def _some(self) -> None:
         self._look(FRAMES_AT_ONCE)
@@ -148,6 +157,10 @@ class Watch:
                     self._book(connection, channel, recv_ns, payload)
                 elif channel.startswith("trades."):
                     self._trades(connection, channel, recv_ns, payload)
+                elif channel in PLATFORM:
+                    self.market.platform(payload, recv_ns)
+                elif channel.startswith(STATE):
+                    self.market.instrument(payload, recv_ns)
             except wire.DECODE_ERRORS:
                 self.unreadable += 1
 
@@ -162,8 +175,11 @@ class Watch:
     def _book(self, connection: int, channel: str, recv_ns: int, payload: bytes) -> None:
         data = _BOOK.decode(payload).params.data
         if data.type == "change":
-            if self.books.change(channel, data.change_id, data.prev_change_id, recv_ns):
+            news = self.books.change(channel, data.change_id, data.prev_change_id, recv_ns)
+            if news is ChainNews.BROKE:
                 self._reactions.book_broke(connection, channel)
+            elif news is ChainNews.MENDED:
+                self._reactions.book_mended(channel)
         elif data.type == "snapshot":
             whole = self.books.snapshot(channel, data.change_id, recv_ns)
             if whole is not None:

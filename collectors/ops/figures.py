@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from collectors.deribit.channels import classify
 from collectors.deribit.session import Session
 from collectors.recorder import Recorder
-from lake.beats import CollectorFigures, ConnectionFigures, DiskFigures, SpoolFigures
+from lake.beats import OPEN_GAPS_MAX, CollectorFigures, ConnectionFigures, DiskFigures, SpoolFigures
 from lake.spool import SpoolStats
 
 NS_PER_S = 1e9
@@ -28,6 +28,8 @@ def figures(
         connections=[_connection(session) for session in recorder.sessions],
         spool=_spool(spool, now_ns),
         disk=disk,
+        open_gaps=sorted(tape.holes.current, key=lambda gap: gap.start_ns)[:OPEN_GAPS_MAX],
+        open_gaps_count=len(tape.holes.current),
     )
 
 

@@ -119,8 +119,8 @@ OF_COLLECTOR: Final = (
     ),
     Spec(
         "lake_gaps_open",
-        "Connections that lack data right now",
-        _one(lambda f: sum(c.gap_open for c in f.connections)),
+        "Gaps that are open right now",
+        _one(lambda f: f.open_gaps_count),
     ),
     Spec("lake_gaps_total", "Gaps written down", _by_key(lambda f: f.gaps), CAUSE),
     Spec(

@@ -89,8 +89,8 @@ class SimulatorProcess:
 
 
 @contextlib.contextmanager
-def start(settings: SimulatorSettings) -> Iterator[SimulatorProcess]:
-    """Start a simulator and yield it when its port answers.
+def start(settings: SimulatorSettings, *, ready_s: float = READY_TIMEOUT_S) -> Iterator[SimulatorProcess]:
+    """Start a simulator and yield it when its port answers; a large recording needs more than `ready_s` by default.
 
     Raises:
         VenueUnavailableError: the child ended or was not ready in time.
@@ -110,7 +110,7 @@ def start(settings: SimulatorSettings) -> Iterator[SimulatorProcess]:
     venue = None
     try:
         with open(reader, "rb") as ready:  # noqa: PTH123
-            readable, _, _ = select.select([ready], [], [], READY_TIMEOUT_S)
+            readable, _, _ = select.select([ready], [], [], ready_s)
             line = ready.readline() if readable else b""
         if not line:
             raise VenueUnavailableError("the simulator did not start; its own message is above")

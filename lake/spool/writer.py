@@ -325,7 +325,7 @@ class SpoolWriter:
                 self._changed.wait(delay)
             delay = min(delay * 2, SPACE_RETRY_MAX_SECONDS)
         if self._disk_full:
-            _log.info("there is space again in %s: recording goes on", self._folder)
+            _log.warning("there is space again in %s: recording goes on", self._folder)
             self._disk_full = False
 
     def _commit(self, chunks: list[Chunk]) -> None:

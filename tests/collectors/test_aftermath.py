@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from collectors.aftermath import SUBSCRIBING_MAX_NS, unrecorded
+from msgspec.structs import replace
+
+from collectors.aftermath import unrecorded
 from collectors.deribit.session import STOPPED, Unrecorded
-from lake.events import Connected, Disconnected, Event, Gap, SessionStarted, encode_event
-from lake.spool import RecordKind, SpoolWriter
+from lake.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Gap,
+    GapOpened,
+    GapsOpen,
+    GapWithdrawn,
+    SessionStarted,
+    encode_event,
+)
+from lake.spool import PreviousLife, RecordKind, SpoolWriter
 
 URL = "ws://venue"
+BOOK = "book.BTC-PERPETUAL.100ms"
 TICK = (
     b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{}}}'
 )
@@ -21,24 +35,32 @@ def at(step: int) -> int:
     return CREATED_NS + step * 1_000
 
 
-def started(step: int, since: int | None = None, cause: str | None = None) -> Told:
+def started(
+    step: int, since: int | None = None, cause: str | None = None, left: Sequence[GapOpened] = ()
+) -> Told:
     event = SessionStarted(
         at_ns=at(step),
         collector="deribit",
         version="1",
         unrecorded_since_ns=None if since is None else at(since),
         unrecorded_cause=cause,
+        open_gaps=list(left),
     )
     return (step, 0, event)
 
 
-def lost(step: int, connection: int, reason: str = "1006") -> Told:
-    return (step, connection, Disconnected(connection=connection, at_ns=at(step), url=URL, reason=reason))
+def opened(since: int, connection: int, cause: str = "disconnect", channel: str | None = None) -> GapOpened:
+    return GapOpened(start_ns=at(since), cause=cause, connection=connection, channel=channel)
 
 
-def told(step: int, connection: int, since: int) -> Told:
-    gap = Gap(start_ns=at(since), end_ns=at(step + 1), cause="crashed", connection=connection)
-    return (step, connection, gap)
+def closed(step: int, gap: GapOpened) -> Told:
+    told = Gap(start_ns=gap.start_ns, end_ns=at(step), cause=gap.cause, connection=gap.connection,
+               channel=gap.channel)  # fmt: skip
+    return (step, gap.connection or 0, told)
+
+
+def stated(step: int, *gaps: GapOpened) -> Told:
+    return (step, 0, GapsOpen(at_ns=at(step), gaps=list(gaps)))
 
 
 def lacking(folder: Path, *life: Told) -> Unrecorded | None:
@@ -72,33 +94,73 @@ def test_first_life_without_any_frame_began_the_gap(tmp_path: Path) -> None:
 
 
 def test_life_without_any_frame_hands_on_the_gap_it_was_to_close(tmp_path: Path) -> None:
-    found = lacking(tmp_path, started(1), (2, 1, TICK), started(3, since=2, cause="stopped"), (4, 1, b"{}"))
-    assert found == Unrecorded(at(2), "crashed")
+    life = (started(1), (2, 1, TICK), started(3, since=2, cause="stopped"), (4, 1, b"{}"))
+    assert lacking(tmp_path / "a", *life) == Unrecorded(at(2), "crashed")
+    dealt = stated(4, opened(2, 1, "stopped"), opened(2, 2, "stopped"))
+    found = lacking(tmp_path / "b", *life[:3], dealt, (5, 1, b"{}"))
+    assert found == Unrecorded(at(5), "crashed", {1: at(2), 2: at(2)})
 
 
 def test_frames_before_the_gap_was_told_do_not_close_it(tmp_path: Path) -> None:
-    with_frames = (started(1), (2, 1, TICK), started(3, since=2), (4, 1, TICK))
-    assert lacking(tmp_path / "a", *with_frames) == Unrecorded(at(2), "crashed")
-    closed = (*with_frames[:3], told(4, 1, since=2), (5, 1, TICK))
-    assert lacking(tmp_path / "b", *closed) == Unrecorded(at(5), "crashed")
+    gap = opened(2, 1, "crashed")
+    with_frames = (started(1), (2, 1, TICK), started(3, since=2), stated(4, gap), (5, 1, TICK))
+    assert lacking(tmp_path / "a", *with_frames) == Unrecorded(at(5), "crashed", {1: at(2)})
+    assert lacking(tmp_path / "b", *with_frames, closed(6, gap), (7, 1, TICK)) == Unrecorded(at(7), "crashed")
 
 
 def test_lost_connection_lacks_what_came_since_its_own_last_frame(tmp_path: Path) -> None:
-    life = (started(1), (2, 1, TICK), (3, 2, TICK), lost(4, 1), (5, 2, TICK), (6, 1, TICK))
+    life = (started(1), (2, 1, TICK), (3, 2, TICK), (4, 1, opened(2, 1)), (5, 2, TICK), (6, 1, TICK))
     assert lacking(tmp_path, *life) == Unrecorded(at(6), "crashed", {1: at(2)})
 
 
 def test_only_the_connection_whose_gap_was_told_is_through_with_it(tmp_path: Path) -> None:
-    life = (started(3, since=2), told(4, 1, since=2), (5, 1, TICK), (6, 2, TICK))
-    assert lacking(tmp_path, started(1), (2, 1, TICK), *life) == Unrecorded(at(6), "crashed", {2: at(2)})
+    one, two = opened(2, 1, "crashed"), opened(2, 2, "crashed")
+    life = (started(3, since=2), stated(4, one, two), closed(5, one), (6, 1, TICK), (7, 2, TICK))
+    assert lacking(tmp_path, started(1), (2, 1, TICK), *life) == Unrecorded(at(7), "crashed", {2: at(2)})
 
 
-def test_data_that_flowed_for_long_is_not_followed_to_its_beginning(tmp_path: Path) -> None:
-    late = SUBSCRIBING_MAX_NS // 1_000
-    life = (started(3, since=2), (4, 1, TICK), (5, 1, TICK), (late + 6, 1, TICK))
-    assert lacking(tmp_path, started(1), (2, 1, TICK), *life) == Unrecorded(at(late + 6), "crashed")
+def test_a_statement_is_as_far_back_as_need_be_read(tmp_path: Path) -> None:
+    lost, book = opened(2, 1), opened(3, 2, "book_break", BOOK)
+    life = (
+        started(1),
+        (2, 1, TICK),
+        stated(4, lost, book),
+        (5, 2, TICK),
+        stated(6, lost, book),
+        (7, 2, TICK),
+    )
+    whole = lacking(tmp_path, *life)
+    assert whole == Unrecorded(at(7), "crashed", {1: at(2)}, (replace(book, end_ns=at(7)),))
+    oldest = sorted((tmp_path / "deribit").glob("*.seg"))[:4]
+    for segment in oldest:
+        segment.write_bytes(b"")  # it is not looked at
+    assert unrecorded(tmp_path / "deribit", PreviousLife(at(7), clean=False)) == whole
+
+
+def test_holes_of_a_channel_end_with_the_life_and_trades_are_handed_on(tmp_path: Path) -> None:
+    book, silent, mended = (
+        opened(n, 1, cause, BOOK) for n, cause in ((2, "book_break"), (3, "silence"), (4, "x"))
+    )
+    away = GapOpened(
+        start_ns=at(2), end_ns=at(3), cause="disconnect", connection=1, channel="trades.any.any.100ms"
+    )
+    trades = GapOpened(
+        start_ns=at(2), end_ns=at(4), cause="missing_trades", connection=1, first_seq=7, last_seq=9
+    )
+    openings = [(5, 1, gap) for gap in (book, silent, mended, away, trades)]
+    withdrawn = GapWithdrawn(start_ns=mended.start_ns, cause=mended.cause, connection=1, channel=BOOK)
+    life = (started(1), (2, 1, TICK), *openings, (6, 1, withdrawn), (7, 1, TICK))
+    ended = (replace(book, end_ns=at(7)), replace(silent, end_ns=at(7)))
+    assert lacking(tmp_path / "a", *life) == Unrecorded(at(7), "crashed", {}, (*ended, away, trades))
+    # The life that was to close them died before it could: their ends stay what they were.
+    heir = started(8, since=7, cause="crashed", left=(*ended, away, trades))
+    assert lacking(tmp_path / "b", *life, heir) == Unrecorded(at(7), "crashed", {}, (*ended, away, trades))
+    over = closed(9, ended[0])
+    assert lacking(tmp_path / "c", *life, heir, over) == Unrecorded(
+        at(7), "crashed", {}, (ended[1], away, trades)
+    )
 
 
 def test_connection_that_was_closed_on_purpose_was_not_lost(tmp_path: Path) -> None:
-    life = (started(1), (2, 1, TICK), lost(3, 1, STOPPED))
-    assert lacking(tmp_path, *life) == Unrecorded(at(3), "crashed")
+    lost = Disconnected(connection=1, at_ns=at(3), url=URL, reason=STOPPED)
+    assert lacking(tmp_path, started(1), (2, 1, TICK), (3, 1, lost)) == Unrecorded(at(3), "crashed")

@@ -9,8 +9,10 @@ from collectors.continuity import (
     ARRIVALS_KEPT,
     S_IN_NS,
     BookChains,
+    ChainNews,
     ClockSkew,
     Hole,
+    Quiet,
     Silence,
     Silent,
     Skew,
@@ -84,7 +86,7 @@ def test_a_book_breaks_once_where_a_change_is_missing_and_never_by_duplicates(
         if change in dropped:
             continue
         broke = [chains.change(BOOK, change, change - 1, change) for _ in range(1 + doubled.count(change))]
-        breaks += [(change, chains.broken_since_ns(BOOK))] * broke.count(True)
+        breaks += [(change, chains.broken_since_ns(BOOK))] * broke.count(ChainNews.BROKE)
         if not breaks:
             last_good = change
     lacking = sorted(d for d in dropped if d < count)
@@ -94,6 +96,19 @@ def test_a_book_breaks_once_where_a_change_is_missing_and_never_by_duplicates(
     assert healed == (Whole(last_good, 1000) if breaks else None)
     assert chains.broken_since_ns(BOOK) is None
     assert not chains.change(BOOK, 101, 100, 1001)
+
+
+@given(st.integers(2, 30), st.data())
+def test_a_book_whose_changes_all_come_is_whole_in_whatever_order(count: int, data: st.DataObject) -> None:
+    chains = BookChains()
+    chains.snapshot(BOOK, 0, 0)
+    order = data.draw(st.permutations(range(1, count)))
+    news = [chains.change(BOOK, change, change - 1, at) for at, change in enumerate(order)]
+    assert chains.broken_since_ns(BOOK) is None
+    told = [one for one in news if one is not None]
+    assert told == [ChainNews.BROKE, ChainNews.MENDED] * (len(told) // 2)
+    assert bool(told) == (order != sorted(order))
+    assert chains.change(BOOK, count + 1, count, 1000) is ChainNews.BROKE
 
 
 def test_a_change_before_any_snapshot_is_a_broken_book() -> None:
@@ -111,36 +126,60 @@ def speak(silence: Silence, channel: str, pause_s: float, end_ns: int) -> None:
         assert silence.heard(channel, end_ns - int(n * pause_s * S_IN_NS)) is None
 
 
+def awake(channel: str) -> int | None:
+    """No reason to rest."""
+    del channel
+    return None
+
+
 def test_a_liquid_channel_is_silent_after_ten_seconds_and_a_quiet_one_never() -> None:
     silence, start = Silence(), 1000 * S_IN_NS
     speak(silence, "quiet", 5.0, start)
     speak(silence, "liquid", 0.1, start)
     silence.heard("quiet", start + 8 * S_IN_NS)
-    assert silence.check(start + 10 * S_IN_NS) == 0
-    assert silence.check(start + 11 * S_IN_NS) == 1
+    assert silence.check(start + 10 * S_IN_NS, awake) == ([], [])
+    assert silence.check(start + 11 * S_IN_NS, awake) == ([Quiet("liquid", start)], [])
     assert not silence.heard("quiet", start + 12 * S_IN_NS)
     until = start + 13 * S_IN_NS
     assert silence.heard("liquid", until) == [Silent("liquid", start, until)]
-    assert silence.check(start + 3600 * S_IN_NS) == 1, "now all are silent, which is one silence"
+    begun, _ = silence.check(start + 3600 * S_IN_NS, awake)
+    assert begun == [Quiet(None, until)], "now all are silent, which is one silence"
     assert silence.interrupted(start + 3601 * S_IN_NS) == [Silent(None, until, start + 3601 * S_IN_NS)]
-    assert silence.check(start + 3700 * S_IN_NS) == 0
+    assert silence.check(start + 3700 * S_IN_NS, awake) == ([], [])
 
 
 def test_patience_grows_with_the_pauses_a_channel_is_used_to() -> None:
     silence, start = Silence(), 1000 * S_IN_NS
     speak(silence, "lively", 0.9, start)
     silence.heard("other", start + 20 * S_IN_NS)
-    assert silence.check(start + 26 * S_IN_NS) == 0
-    assert silence.check(start + 28 * S_IN_NS) == 1
+    assert silence.check(start + 26 * S_IN_NS, awake) == ([], [])
+    assert len(silence.check(start + 28 * S_IN_NS, awake)[0]) == 1
 
 
 def test_a_channel_that_was_left_is_not_expected_to_speak() -> None:
     silence, start = Silence(), 1000 * S_IN_NS
     speak(silence, "expired", 0.1, start)
     silence.heard("other", start + 11 * S_IN_NS)
-    assert silence.check(start + 11 * S_IN_NS) == 1
-    assert silence.keep_only({"other"}) == ["expired"]
-    assert silence.interrupted(start + 12 * S_IN_NS) == []
+    assert len(silence.check(start + 11 * S_IN_NS, awake)[0]) == 1
+    left = start + 12 * S_IN_NS
+    assert silence.keep_only({"other"}, left) == (["expired"], [Silent("expired", start, left)])
+    assert silence.interrupted(start + 13 * S_IN_NS) == []
+
+
+def test_what_has_a_reason_to_rest_is_not_silent_and_is_so_again_when_the_reason_is_gone() -> None:
+    silence, start = Silence(), 1000 * S_IN_NS
+    speak(silence, "locked", 0.1, start)
+    silence.heard("other", start + 19 * S_IN_NS)
+    lock = start + 1
+    assert silence.check(start + 20 * S_IN_NS, lambda _: lock) == ([], [])
+    silence.heard("other", start + 29 * S_IN_NS)
+    assert silence.check(start + 29 * S_IN_NS, awake) == ([], [])
+    silence.heard("other", start + 31 * S_IN_NS)
+    assert silence.check(start + 31 * S_IN_NS, awake) == ([Quiet("locked", start + 20 * S_IN_NS)], [])
+    halt = start + 33 * S_IN_NS
+    assert silence.check(start + 34 * S_IN_NS, lambda _: halt) == (
+        [], [Silent("locked", start + 20 * S_IN_NS, halt)],
+    )  # fmt: skip
 
 
 def test_skew_is_told_when_it_begins_and_when_it_ends() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
-from collectors.healing import Healer, HealingPace
+from collectors.healing import Healer
 from collectors.pace import TokenBucket
 from collectors.sink import Tape
-from lake.events import ClockSkewed, Gap, decode_response
+from collectors.trade_healing import HealingPace
+from lake.events import ClockSkewed, Gap, GapOpened, GapsOpen, GapWithdrawn, decode_response
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
 from tests.collectors.venue import Peer, Venue, serving
@@ -102,6 +103,19 @@ def test_a_broken_book_is_subscribed_anew_until_its_snapshot_comes() -> None:
     run(scenario())
 
 
+def test_changes_in_another_order_are_no_gap() -> None:
+    async def scenario() -> None:
+        async with recording(HealingPace(tick_s=0.5)) as scene:
+            await scene.peer.push(book(10), book(12, 11), book(11, 10), book(13, 12), trades(1), trades(3))
+            await scene.sink.until(lambda: bool(scene.sink.events(GapWithdrawn)))
+        assert scene.gaps("book_break") == []
+        assert [gap.start_ns for gap in scene.sink.events(GapOpened) if gap.cause == "book_break"] == [
+            scene.sink.time_of(book(10))
+        ]
+
+    run(scenario())
+
+
 def test_a_book_that_stays_broken_is_claimed_to_the_end() -> None:
     async def scenario() -> None:
         async with recording() as scene:
@@ -155,6 +169,20 @@ def test_a_refused_question_ends_the_case_and_swapped_trades_are_none() -> None:
         [gap] = scene.gaps("missing_trades")
         assert (gap.healed, gap.records_lost) == (False, 1)
         assert gap.start_ns == scene.sink.time_of(trades(3, 2, 4, 4))
+
+    run(scenario())
+
+
+def test_how_far_the_trades_have_come_is_told_for_what_has_not_long_expired() -> None:
+    async def scenario() -> None:
+        async with recording() as scene:
+            old = {**trade(7), "instrument_name": "BTC-27DEC24-90000-C"}
+            await scene.peer.push(trades(4), frame(TRADES, [old]))
+            await scene.sink.until(lambda: len(scene.sink.data) == 2)
+            scene.healer.watch.catch_up()
+            scene.healer.restate()
+            [told] = scene.sink.events(GapsOpen)
+            assert (told.newest_trades, told.gaps) == ({NAME: 4}, [])
 
     run(scenario())
 

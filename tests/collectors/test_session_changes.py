@@ -12,7 +12,7 @@ import pytest
 from collectors.deribit.session import CHANGE_ATTEMPTS, Session
 from collectors.pace import TokenBucket
 from collectors.sink import Tape
-from lake.events import Subscribed
+from lake.events import Gap, GapOpened, Subscribed
 from tests.collectors.kit import MemorySink, run, settings
 from tests.collectors.venue import Call, Peer, Venue, answer_all, serving
 
@@ -123,7 +123,16 @@ def test_what_the_venue_does_not_acknowledge_is_missing_until_dropped() -> None:
                 await session.add([C])
                 assert (session.missing, session.acknowledged) == ([C], 2)
                 assert sink.events(Subscribed)[-1].missing == [C]
+                [opened] = sink.events(GapOpened)
+                assert (opened.cause, opened.channel, opened.connection) == (
+                    "not_subscribed",
+                    C,
+                    session.number,
+                )
+                assert sink.events(Gap) == []
                 await session.drop([C])
+                [gap] = sink.events(Gap)
+                assert (gap.start_ns, gap.channel, gap.healed) == (opened.start_ns, C, False)
                 assert (session.missing, session.acknowledged) == ([], 2)
 
     run(scenario())

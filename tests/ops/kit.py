@@ -13,6 +13,7 @@ from lake.beats import (
     IngestFigures,
     SpoolFigures,
 )
+from lake.events import GapOpened
 
 NOW_NS = int(datetime.datetime(2026, 11, 20, 20, tzinfo=datetime.UTC).timestamp()) * 1_000_000_000
 
@@ -52,6 +53,17 @@ def collector_beat(**changes: Any) -> Beat:
             disk_full=False,
             last_error=None,
         ),
+        open_gaps=[
+            GapOpened(start_ns=NOW_NS - 9_000_000_000, cause="disconnect", connection=2),
+            GapOpened(
+                start_ns=NOW_NS - 2_000_000_000,
+                cause="missing_trades",
+                instrument="BTC-PERPETUAL",
+                first_seq=5,
+                last_seq=7,
+            ),
+        ],
+        open_gaps_count=2,
         disk=DiskFigures(total_bytes=1_000, free_bytes=400, days_left=12.5, samples=[(NOW_NS, 400)]),
     )
     known: dict[str, Any] = {

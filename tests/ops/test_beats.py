@@ -10,7 +10,7 @@ import pytest
 from lake.beats import COLLECT, INGEST, Beat, State, beat_path, read_beat, write_beat
 from lake.disk import NS_PER_DAY, SAMPLES_MAX, DiskWatch
 from lake.root import open_root
-from quality.liveness import collectors, ingesters, state_of
+from quality.liveness import collectors, ingesters, open_gaps, state_of
 from tests.ops.kit import NOW_NS, collector_beat, ingest_beat
 
 S = 1_000_000_000
@@ -78,7 +78,10 @@ def test_both_kinds_of_process_become_rows_of_figures(tmp_path: Path) -> None:
     [recording] = collectors(root, NOW_NS + 2 * S)
     assert recording["connections"] == "1 of 2"
     assert recording["instruments"] == "3 of 4"
-    assert (recording["frames"], recording["gaps open"], recording["gaps told"]) == (110, 1, 3)
+    assert (recording["frames"], recording["gaps open"], recording["gaps told"]) == (110, 2, 3)
+    lost, trades = open_gaps(root, NOW_NS)
+    assert (lost["cause"], lost["connection"], lost["seconds"]) == ("disconnect", 2, 9.0)
+    assert (trades["instrument"], trades["trades to fetch"], trades["seconds"]) == ("BTC-PERPETUAL", 3, 2.0)
     [following] = ingesters(root, NOW_NS + 2 * S)
     assert (following["rows"], following["quarantined"], following["seconds behind"]) == (90, 4, 62)
 

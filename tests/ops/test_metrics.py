@@ -46,7 +46,7 @@ def test_what_is_served_is_what_the_beats_say(tmp_path: Path) -> None:
         sample("lake_frames_total", connection="2"): 10,
         sample("lake_connection_up", connection="2"): 0,
         sample("lake_instruments_subscribed"): 3,
-        sample("lake_gaps_open"): 1,
+        sample("lake_gaps_open"): 2,
         sample("lake_gaps_total", cause="disconnect"): 2,
         sample("lake_gaps_healed_total", cause="trade_seq"): 1,
         sample("lake_spool_durable_lag_seconds"): 0.04,

@@ -13,7 +13,7 @@ from tests.ops.kit import collector_beat
 def test_a_beat_is_one_line() -> None:
     assert line(collector_beat()) == (
         "deribit: running · 50 frames/s · 110 frames · on disk after 40 ms · 1/2 connections"
-        " · 3/4 instruments · 3 gaps, 1 open"
+        " · 3/4 instruments · 3 gaps, 2 open"
     )
 
 

@@ -21,7 +21,7 @@ from lake.parquet import drop_duplicates, sort_rows, write_file
 from lake.schema import TABLES, TableSpec
 from tests.store.rows import DAY_US, stored_quotes, trades
 
-QUOTES, TRADES, GAPS = TABLES["quotes"], TABLES["trades"], TABLES["gaps"]
+QUOTES, TRADES, COVERAGE = TABLES["quotes"], TABLES["trades"], TABLES["coverage"]
 
 
 def shuffled(rows: pa.Table, seed: int = 3) -> pa.Table:
@@ -92,9 +92,9 @@ def test_one_row_of_each_key_stays_whatever_comes(rows: list[tuple[str, int]]) -
 
 
 def test_a_table_without_receive_time_keeps_the_first_row() -> None:
-    row = {"venue": "deribit", "stream": "s", "start_ts": 0, "end_ts": 1, "cause": "x", "healed": False}
-    rows = pa.Table.from_pylist([{**row, "records_lost": n} for n in (1, 2)], schema=GAPS.arrow_schema)
-    assert drop_duplicates(rows, GAPS)[0]["records_lost"].to_pylist() == [1]
+    row = {**dict.fromkeys(COVERAGE.names, 0), "venue": "deribit", "stream": "s"}
+    rows = pa.Table.from_pylist([{**row, "frames": n} for n in (1, 2)], schema=COVERAGE.arrow_schema)
+    assert drop_duplicates(rows, COVERAGE)[0]["frames"].to_pylist() == [1]
 
 
 @pytest.mark.parametrize("purpose", ["ingest", "compact"])

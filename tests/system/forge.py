@@ -3,7 +3,7 @@
 Reads one JSON request a line:
 
     {"log": FILE, "crash_at": null or "area:moment:n", "environment": {…},
-     "record": {"root", "ws_url", "rest_url", "seconds", "spool": {…}}}        record() with reports
+     "record": {"root", "ws_url", "rest_url", "seconds", "spool": {…}, "stream"}}    record() with reports
     {… "verb": ["--root", DIR, "ingest", …]}                                   any verb
 
 and writes "pid N", "durable N" while a recorder reports, then "ended STATUS". Forking from here, with all
@@ -56,7 +56,7 @@ def live(request: dict[str, Any], pipe: int) -> None:
         open_root(Path(order["root"]), create=True),
         urls,
         SpoolSettings(**order.get("spool", {})),
-        stream="deribit",
+        stream=order.get("stream", "deribit"),
         seconds=order.get("seconds"),
         on_durable=lambda offset: say(pipe, f"durable {offset}"),
     )

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from collectors.simulator import Sent, read_account
 from lake.root import Root
-from lake.spool import Batch, RecordKind, read_segment, sealed_segments
+from lake.spool import Batch, RecordKind, open_segments, read_segment, sealed_segments
 from tests.conftest import REPOSITORY
 
 ROUNDS: Final = max(1, int(os.environ.get("LAKE_TEST_ROUNDS", "1")))
@@ -54,8 +54,9 @@ class Forge:
         *,
         kill_after_s: float | None = None,
         on_start: Callable[[], None] | None = None,
+        beside: Callable[[int], None] | None = None,
     ) -> Life:
-        """Run a child to its end, or SIGKILL it so long after its start."""
+        """Run a child to its end, or SIGKILL it so long after its start. `beside` gets its pid in a thread."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"log": str(self._log), **request}) + "\n")
@@ -66,6 +67,8 @@ class Forge:
             if word == "pid" and kill_after_s is not None:
                 killer = threading.Timer(kill_after_s, _kill, (int(number),))
                 killer.start()
+            if word == "pid" and beside is not None:
+                threading.Thread(target=beside, args=(int(number),), daemon=True).start()
             if word == "pid" and on_start:
                 on_start()
             if word == "durable":
@@ -140,6 +143,20 @@ def records(root: Root) -> list[Record]:
                 strict=True,
             )
             found += [Record(len(found) + i, *row) for i, row in enumerate(columns)]
+    return found
+
+
+def events_so_far(root: Root) -> list[dict[str, Any]]:
+    """The durable events of a stream that may still be written."""
+    found: list[dict[str, Any]] = []
+    folder = root.stream(STREAM)
+    for segment in [*sealed_segments(folder), *open_segments(folder)]:
+        try:
+            for item in read_segment(segment.path):
+                kinds = zip(item.kind.tolist(), item.payloads, strict=True)
+                found += [json.loads(payload) for kind, payload in kinds if kind == RecordKind.EVENT]
+        except FileNotFoundError:
+            continue  # sealed just now: the next look finds it
     return found
 
 

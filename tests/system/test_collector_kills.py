@@ -142,8 +142,8 @@ def frames_by_life(found: list[Record]) -> list[list[Record]]:
 
 
 def gaps_told(root: Root) -> list[tuple[int, int, str]]:
-    """Rows of `gaps`: start and end in µs, and the cause."""
-    rows = read_table(root, "gaps").to_pylist()
+    """Rows of `gaps` that are of a whole connection: start and end in µs, and the cause."""
+    rows = [row for row in read_table(root, "gaps").to_pylist() if row["channel"] is None]
     return sorted((kit.micros(row["start_ts"]), kit.micros(row["end_ts"]), row["cause"]) for row in rows)
 
 

@@ -1,0 +1,68 @@
+"""Two collectors that record everything into one lake: each tick is there once after the rewrite, both are shown."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from pathlib import Path
+
+from collectors.simulator import SimulatorSettings
+from collectors.simulator.process import start
+from lake.root import open_root
+from lake.schema import TABLES, UNROUNDED
+from lake.views import query
+from pipeline.compact import compact
+from pipeline.ingest import ingest
+from tests.pipeline.kit import TICKS, assert_sound
+from tests.system import kit
+from tests.system.kit import Life
+
+STREAMS = ("deribit", "deribit-b")
+SECONDS = 4.0
+START = datetime.datetime(2026, 11, 20, 12, tzinfo=datetime.UTC)
+"""The venue's day does not end while it is recorded."""
+
+
+def test_two_full_collectors_write_each_tick_once_and_coverage_shows_both(tmp_path: Path) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    lives: dict[str, Life] = {}
+
+    def live(stream: str, ws_url: str, rest_url: str) -> None:
+        order = {
+            "root": str(root.path), "ws_url": ws_url, "rest_url": rest_url, "seconds": SECONDS, "stream": stream,
+        }  # fmt: skip
+        with kit.forge(tmp_path / f"{stream}.log") as forge:
+            lives[stream] = forge.run({"record": order})
+
+    market = SimulatorSettings(
+        instruments=30, rate=150.0, seed=5, hold=True, start_ms=int(START.timestamp() * 1000)
+    )
+    with start(market) as venue:
+        both = [threading.Thread(target=live, args=(s, venue.ws_url, venue.rest_url)) for s in STREAMS]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+    assert [lives[stream].status for stream in STREAMS] == [0, 0]
+    ingest(root)
+    before = {name: rows_and_keys(root.path, name) for name in TICKS}
+    assert all(rows > keys for rows, keys in before.values()), "they recorded the same"
+    compact(root, days=[START.date()])
+    assert {name: rows_and_keys(root.path, name) for name in TICKS} == {
+        name: (keys, keys) for name, (_, keys) in before.items()
+    }
+    assert_sound(root)
+    shown = query(root, "SELECT stream, sum(frames) AS frames FROM coverage GROUP BY stream").to_pylist()
+    assert {row["stream"].partition("@")[0] for row in shown} == set(STREAMS)
+    assert all(row["frames"] > 0 for row in shown)
+
+
+def rows_and_keys(folder: Path, name: str) -> tuple[int, int]:
+    """Rows of a table, and different natural keys among them."""
+    root = open_root(folder)
+    keys = ", ".join(key for key in TABLES[name].natural_key if key != UNROUNDED)  # the views have put it in
+    [row] = query(
+        root,
+        f"SELECT (SELECT count(*) FROM {name}) AS n, count(*) AS k FROM (SELECT DISTINCT {keys} FROM {name})",
+    ).to_pylist()
+    return row["n"], row["k"]
