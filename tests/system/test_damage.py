@@ -1,4 +1,4 @@
-"""Bytes that rot: whatever is truncated, flipped or gone is survived, told with the file's name, and costs no more."""
+"""Bytes that rot: whatever is truncated, rotten or gone is survived, told with the file's name, and costs no more."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from tests.pipeline.kit import (
 from tests.system import kit
 
 FLIPS = 12 * kit.ROUNDS
+ROTTEN_BYTES = 64
 TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
 Harm = Callable[[Path], object]
 
@@ -40,13 +41,15 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
-def flip_a_bit(path: Path) -> None:
+def rot(path: Path) -> None:
+    """Spoil a run of bytes, of which a single one might lie where no reader looks."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x04
+    for position in range(len(content) // 4, len(content) // 4 + ROTTEN_BYTES):
+        content[position] ^= 0x04
     path.write_bytes(content)
 
 
-HARMS: dict[str, Harm] = {"truncated": cut_short, "flipped": flip_a_bit, "deleted": Path.unlink}
+HARMS: dict[str, Harm] = {"truncated": cut_short, "rotten": rot, "deleted": Path.unlink}
 
 
 @pytest.fixture(scope="module")
