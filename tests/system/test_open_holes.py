@@ -48,7 +48,8 @@ def test_a_broken_book_and_missing_trades_survive_a_kill(venue: SimulatorProcess
 
     def break_things(pid: int) -> None:
         until(lambda: venue.control("stats")["sent"] > 300)
-        venue.control("fail", method="unsubscribe", code=10040, message="retry", calls=2)
+        # The book must not be whole again before trades are seen to be missing.
+        venue.control("fail", method="unsubscribe", code=10040, message="retry", calls=50)
         venue.control("gap", instrument=NAME, count=2)
         venue.control("miss_trades", instrument=NAME, count=3)
         until(lambda: still_open(root) >= {"book_break", "missing_trades"})
