@@ -37,6 +37,7 @@ from lake.parquet import drop_duplicates, sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
 from pipeline.executor import executor
+from pipeline.ranges import cut
 
 log = logging.getLogger(__name__)
 
@@ -236,21 +237,8 @@ def _ranges(paths: Sequence[Path], spec: TableSpec, rows_in_memory: int) -> Iter
         with delta_errors(f"reading {path}"):
             names = pq.read_table(path, columns=["instrument"], partitioning=None)["instrument"]
         counts.update({entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(names)})
-    for first, last in _cut(counts, rows_in_memory):
+    for first, last in cut(counts, rows_in_memory):
         yield _read(paths, spec, pc.field("instrument") >= first, pc.field("instrument") <= last)
-
-
-def _cut(counts: Counter[str], rows_in_memory: int) -> Iterator[tuple[str, str]]:
-    """Ranges of consecutive names with about `rows_in_memory` rows each, or one name that alone has more."""
-    names = sorted(counts)
-    start, rows = 0, 0
-    for i, name in enumerate(names):
-        if rows and rows + counts[name] > rows_in_memory:
-            yield names[start], names[i - 1]
-            start, rows = i, 0
-        rows += counts[name]
-    if names:
-        yield names[start], names[-1]
 
 
 def _read(paths: Sequence[Path], spec: TableSpec, *conditions: pc.Expression) -> pa.Table:

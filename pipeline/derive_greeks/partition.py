@@ -21,6 +21,7 @@ from lake.delta_errors import delta_errors
 from lake.parquet import sort_rows
 from lake.schema import TableSpec
 from pipeline.derive_greeks.terms import named_codes
+from pipeline.ranges import cut
 
 _AS_CODES: Final = ("venue", "instrument")
 
@@ -62,7 +63,7 @@ def ranges(
         if sum(group.rows for group in cluster) <= rows_in_memory:
             yield sort_rows(_read(cluster, columns), spec)
             continue
-        for first, last in _cut(_count(cluster), rows_in_memory):
+        for first, last in cut(_count(cluster), rows_in_memory):
             reached = [group for group in cluster if group.first <= last and group.last >= first]
             yield sort_rows(_read(reached, columns, first, last), spec)
 
@@ -102,18 +103,6 @@ def _count(groups: Sequence[_Group]) -> Counter[str]:
         codes, names = named_codes(_read([group], ["instrument"])["instrument"])
         counts.update(dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True)))
     return counts
-
-
-def _cut(counts: Counter[str], rows_in_memory: int) -> Iterator[tuple[str, str]]:
-    """Ranges of consecutive names with about `rows_in_memory` rows each, or one name that alone has more."""
-    names = sorted(counts)
-    start, rows = 0, 0
-    for i, name in enumerate(names):
-        if rows and rows + counts[name] > rows_in_memory:
-            yield names[start], names[i - 1]
-            start, rows = i, 0
-        rows += counts[name]
-    yield names[start], names[-1]
 
 
 def _read(
