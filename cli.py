@@ -264,24 +264,17 @@ def collect(
 
 @contextlib.contextmanager
 def _ingester_beside(this: _Context, stream: str) -> Iterator[None]:
-    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end.
-
-    It is stopped by the end of its input and not by a signal, which it would miss while it starts, and which
-    nobody would send if this process were killed.
-    """
-    import subprocess
+    """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
+    from lake.companion import Companion
 
     command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
     if this.config:
         command += ["--config", str(this.config)]
     command += ["ingest", "--follow", "--leash", "--stream", stream]
-    # Its own session: Ctrl-C stops the recorder first, which then lets the ingester do its last round.
-    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE)
-    try:
+    with Companion(command, "the ingester") as ingester:
         yield
-    finally:
-        process.communicate()
-    if process.returncode:
+        code = ingester.finish()
+    if code:
         raise TransientError("all is recorded, but not all of it ingested; see above, then run `lake ingest`")
 
 

@@ -44,7 +44,7 @@ INGEST_STAGES: Final = (
     ("pipeline.ingest", "read_segment", "read the spool"),
     ("pipeline.decoding", "decode", "decode"),
     ("pipeline.decoding", "conform", "conform"),
-    ("pipeline.ingest", "sort_by", "sort"),
+    ("pipeline.landing", "sort_by", "sort"),
     ("lake.delta", "_split", "split into partitions"),
     ("lake.delta", "content_hash", "hash"),
     ("lake.delta", "write_file", "write Parquet, fsync"),

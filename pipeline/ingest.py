@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 GROUP_BYTES_MAX: Final = 32 << 20
 """On the disk, where answers about the past have megabytes a record."""
+S_PER_HOUR: Final = 3600.0
 NS_PER_HOUR: Final = 3_600_000_000_000
 
 
@@ -68,11 +69,15 @@ class IngestSettings:
     follow_seconds: float = 5.0
     """With `--follow`: how often to look for newly sealed segments, in seconds."""
 
+    renew_hours: float = 6.0
+    """Beside a collector, a fresh process takes over after so many hours, because libraries keep memory of commits."""
+
     def __post_init__(self) -> None:
         if self.records_per_commit < 1:
             raise ValueError("records_per_commit must be at least 1")
-        if self.follow_seconds <= 0:
-            raise ValueError("follow_seconds must be greater than 0")
+        for name in ("follow_seconds", "renew_hours"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be greater than 0")
 
 
 @dataclass(slots=True)
@@ -300,7 +305,8 @@ def follow(
     """Ingest again and again until SIGTERM or SIGINT, then once more; returns the sums.
 
     `leash` is a file descriptor whose end stops it too: that of a pipe which the parent process holds, so that
-    even a parent that is killed leaves nobody behind. A round that fails is told in the log and tried again in
+    even a parent that is killed leaves nobody behind. With a parent, it also returns after `renew_hours`, for the
+    parent to start a fresh process. A round that fails is told in the log and tried again in
     the next: the spool keeps what is not ingested. Every round is told by a beat, which `lake status` shows.
     `beside` are quick jobs, called after every round; they must not raise.
     """
@@ -310,6 +316,9 @@ def follow(
         signal.signal(number, lambda *_: stop.set())
     if leash is not None:
         threading.Thread(target=_wait_for_end, args=(leash, stop), name="leash", daemon=True).start()
+        threading.Thread(
+            target=_renew_after, args=(settings.renew_hours * S_PER_HOUR, stop), name="renewal", daemon=True
+        ).start()
     progress = Progress(root)
     try:
         total = _rounds(root, settings, spool_settings, streams, stop, progress, beside)
@@ -343,6 +352,11 @@ def _rounds(
             job()
         if last:
             return total
+
+
+def _renew_after(seconds: float, stop: threading.Event) -> None:
+    if not stop.wait(seconds):
+        stop.set()
 
 
 def _wait_for_end(leash: int, stop: threading.Event) -> None:

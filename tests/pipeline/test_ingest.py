@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from lake.events import Gap, encode_event
 from lake.locks import exclusive
 from lake.root import Root, open_root
 from lake.spool import RecordKind, SpoolSettings, SpoolWriter, sealed_segments
-from pipeline.ingest import IngestSettings, ingest
+from pipeline.ingest import IngestSettings, follow, ingest
 from quality.verify import verify
 from tests.pipeline import kit
 
@@ -208,3 +210,17 @@ def test_number_that_does_not_fit_the_contract_is_refused_with_its_whole_frame(r
     [path] = (recorded.quarantine / "ingest").rglob("*.jsonl")
     assert "mark_iv" in json.loads(path.read_text())["reason"]
     kit.assert_sound(recorded)
+
+
+def test_beside_a_collector_a_follower_gives_way_to_a_fresh_one(tmp_path: Path) -> None:
+    root = kit.record_market(tmp_path / "lake", frames=200, instruments=5)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ours, theirs = os.pipe()
+    try:
+        report = follow(root, IngestSettings(follow_seconds=0.01, renew_hours=0.2 / 3600), leash=ours)
+    finally:
+        os.close(theirs)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert report.counts["frames"] >= 200
+    kit.assert_sound(root)
