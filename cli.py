@@ -1,4 +1,4 @@
-"""The `lake` command: one thin function per verb. What a verb does lives in the room it calls.
+"""The `lake` command: its global options and settings, and the verbs that join rooms; the others come from theirs.
 
 Exit code 0: done. 1: it ran, and found or met something that a person must look at. 2: bad input, with one
 line that says what to change.
@@ -10,26 +10,24 @@ import contextlib
 import dataclasses
 import datetime
 import enum
-import itertools
-import json
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from lake.display import plain, show, working
+from lake.commands import book
+from lake.display import show, working
 from lake.errors import InputError, LakeError, TransientError
+from lake.invocation import DayOption, Invocation, JsonFlag, as_days, as_seconds
+from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, surface
+from quality.commands import status, verify
 
 if TYPE_CHECKING:
-    from lake.root import Root
-    from lake.settings import Sources
     from pipeline.periodic import PeriodicJob
 
 # numpy's linear algebra would start a thread for every core, each spinning for work that never comes.
@@ -37,8 +35,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
-DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-SECONDS_PER_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class _Group(TyperGroup):
@@ -105,27 +101,6 @@ class Format(enum.StrEnum):
     parquet = "parquet"
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """What the global options said."""
-
-    root_path: Path
-    config: Path | None
-    sources: Sources
-
-    def root(self, *, create: bool = False) -> Root:
-        from lake.root import open_root
-
-        return open_root(self.root_path, create=create)
-
-    def settings(self, name: str, flags: Mapping[str, Any] | None = None) -> Any:
-        """Section `name` of the settings, `flags` (where not None) above all."""
-        return self.sources.section(name, sections()[name], flags)
-
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
-
-
 def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
@@ -155,15 +130,7 @@ def _global(
     sources = read_sources(config, known)
     for name, cls in known.items():
         sources.section(name, cls)  # a slip anywhere is told now, not when the setting is first used
-    context.obj = _Context(root, config, sources)
-
-
-def seconds(text: str) -> float:
-    """A duration such as 500ms, 20s, 10m, 2h or 1d, in seconds."""
-    match = DURATION.fullmatch(text.strip())
-    if not match:
-        raise typer.BadParameter(f"{text!r} is no duration; write it like 20s, 10m or 2h")
-    return float(match[1]) * SECONDS_PER_UNIT[match[2]]
+    context.obj = Invocation(root, config, sources, known)
 
 
 @app.command(context_settings={"allow_extra_args": True})
@@ -241,7 +208,7 @@ def collect(
     from lake.logs import logging_to
     from quality.watching import live_line
 
-    this: _Context = context.obj
+    this: Invocation = context.obj
     root = this.root(create=True)
     settings = this.settings("collect", {"ws_url": ws_url, "rest_url": rest_url})
     folder = root.stream(stream)
@@ -255,7 +222,7 @@ def collect(
             settings,
             this.settings("spool"),
             stream=stream,
-            seconds=seconds(run_for) if run_for else None,
+            seconds=as_seconds(run_for) if run_for else None,
             ops=OpsSettings(this.settings("heartbeat"), this.settings("metrics")),
             on_beat=on_beat,
         )
@@ -263,7 +230,7 @@ def collect(
 
 
 @contextlib.contextmanager
-def _ingester_beside(this: _Context, stream: str) -> Iterator[None]:
+def _ingester_beside(this: Invocation, stream: str) -> Iterator[None]:
     """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
     from lake.companion import Companion
 
@@ -296,7 +263,7 @@ def ingest(
     from pipeline.ingest import follow as follow_spool
     from pipeline.ingest import ingest as ingest_once
 
-    this: _Context = context.obj
+    this: Invocation = context.obj
     places = this.root(), this.settings("ingest"), this.settings("spool")
     if follow:
         name = f"ingest-{stream[0]}" if stream and len(stream) == 1 else "ingest"
@@ -308,7 +275,7 @@ def ingest(
     show(report.as_rows(), title="ingested", as_json=as_json)
 
 
-def _beside_ingest(this: _Context) -> list[Callable[[], None]]:
+def _beside_ingest(this: Invocation) -> list[Callable[[], None]]:
     """What an ingester that follows the spool does between its rounds."""
     from pipeline.chain import chain_job
     from pipeline.periodic import Periodic
@@ -320,7 +287,7 @@ def _beside_ingest(this: _Context) -> list[Callable[[], None]]:
     return [Periodic(this.root(), job).run_some for job in jobs]
 
 
-def _book_jobs(this: _Context) -> list[PeriodicJob]:
+def _book_jobs(this: Invocation) -> list[PeriodicJob]:
     """Samples of the books, and their comparison with what the venue answered."""
     from pipeline.depth import depth_job
     from pipeline.periodic import PeriodicJob
@@ -333,7 +300,7 @@ def _book_jobs(this: _Context) -> list[PeriodicJob]:
 @app.command()
 def depth(
     context: typer.Context,
-    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
+    date: DayOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Sample the order books (20 levels every 5 minutes by default) and compare them with what the venue answered.
@@ -342,8 +309,8 @@ def depth(
     """
     from pipeline.periodic import Periodic
 
-    this: _Context = context.obj
-    days = [_day(text) for text in date] if date else None
+    this: Invocation = context.obj
+    days = as_days(date)
     ran = []
     with working("sampling") as tell:
         for job in _book_jobs(this):
@@ -352,334 +319,8 @@ def depth(
     show([dataclasses.asdict(one) for one in ran], title="sampled", as_json=as_json)
 
 
-@app.command()
-def book(
-    context: typer.Context,
-    instrument: Annotated[str, typer.Argument(help="The venue's own name of the instrument.")],
-    at: Annotated[str, typer.Option(help="Instant, ISO 8601; without a zone it is UTC.")],
-    levels: Annotated[int, typer.Option(min=1, help="Levels a side.")] = 20,
-    venue: Annotated[str | None, typer.Option(help="Where the name is traded at several.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Rebuild an order book as it was at any recorded instant; exit code 1 where nobody can say.
-
-    Example: lake book BTC-PERPETUAL --at 2026-11-20T10:00:00 --levels 5
-    """
-    from lake.books import book_at
-
-    this: _Context = context.obj
-    found = book_at(this.root(), instrument, _instant(at), levels=levels, venue=venue)
-    if as_json:
-        typer.echo(json.dumps({k: plain(v) for k, v in dataclasses.asdict(found).items()}, indent=1))
-    elif found.reason is None:
-        none = (None, None)
-        pairs = itertools.zip_longest(found.bids, found.asks, fillvalue=none)
-        rows = [{"bid size": b[1], "bid": b[0], "ask": a[0], "ask size": a[1]} for b, a in pairs]
-        show(rows, title=f"{instrument}, change {found.change_id}")
-    if found.reason is not None:
-        typer.echo(f"lake: the book of {instrument} at {at} is not known: {found.reason}", err=True)
-        raise typer.Exit(1)
-
-
-def _instant(text: str) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no instant; write it like 2026-11-20T10:00:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
-
-
-@app.command()
-def chain(
-    context: typer.Context,
-    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Keep the option chain of every full hour: each option's last quote, with volatilities and Greeks.
-
-    Example: lake --root data chain --date 2026-11-20
-    """
-    from pipeline.chain import chain_job
-    from pipeline.periodic import Periodic
-
-    this: _Context = context.obj
-    days = [_day(text) for text in date] if date else None
-    job = Periodic(this.root(), chain_job(this.settings("chain")))
-    with working("making chain") as tell:
-        ran = job.run(days=days, on_day=lambda day: tell(f"{day.day}, {day.rows:,} rows"))
-    show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
-
-
-@app.command()
-def compact(
-    context: typer.Context,
-    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
-    table: Annotated[list[str] | None, typer.Option(help="Only this table; repeatable.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Rewrite closed days sorted, without duplicates and in their smallest form; roll up the day in progress.
-
-    Example: lake --root data compact --date 2026-11-20
-    """
-    from pipeline.compact import compact as compact_days
-
-    this: _Context = context.obj
-    days = [_day(text) for text in date] if date else None
-    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table)
-    show(report.as_rows(), title="compacted", as_json=as_json)
-
-
-def _day(text: str) -> datetime.date:
-    try:
-        return datetime.date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write it like 2026-11-20") from None
-
-
-@app.command("import")
-def import_(
-    context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="CSV files: plain, .gz, .zst or .bz2.")],
-    tardis: Annotated[
-        str | None,
-        typer.Option(help="Tardis' data type: trades, quotes, options_chain, derivative_ticker, …"),
-    ] = None,
-    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Bring files that you own into the lake: Tardis' CSV files, or any CSV with a mapping of its columns.
-
-    Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
-    """
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    from pipeline.importing import TARDIS, import_files, read_mapping
-
-    this: _Context = context.obj
-    if mapping is not None and tardis is None:
-        form = read_mapping(mapping)
-    elif mapping is None and tardis is not None and tardis in TARDIS:
-        form = TARDIS[tardis]
-    else:
-        raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
-    size = sum(path.stat().st_size for path in files if path.is_file())
-    columns = (
-        *Progress.get_default_columns()[:2],
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
-        task = progress.add_task("import", total=size)
-        report = import_files(
-            this.root(create=True), files, form, on_bytes=lambda n: progress.advance(task, n)
-        )
-    show(report.files, title="imported", as_json=as_json)
-    if report.refused:
-        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
-        raise typer.Exit(1)
-
-
-MonthOption = Annotated[list[str] | None, typer.Option(help="Only this month, YYYY-MM; repeatable.")]
-
-
-@app.command()
-def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
-    """Make bars of our own (1m, 5m, 1h) from trades and from the venue's candles, and compare the two.
-
-    Example: lake candles --month 2026-11
-    """
-    from pipeline.bars import agreement, derive_bars
-    from quality.watching import progress
-
-    this: _Context = context.obj
-    root = this.root()
-    done = derive_bars(root, months=_months(month), progress=progress)
-    compared = agreement(root)
-    if as_json:
-        sys.stdout.write(
-            json.dumps({"derived": [dataclasses.asdict(part) for part in done], "agreement": compared})
-        )
-        return
-    show([dataclasses.asdict(part) for part in done], title="bars")
-    show(compared, title="bars from trades against the venue's candles")
-
-
-@app.command()
-def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
-    """Compare dated futures with their perpetual and their index, for every minute in which both have a candle.
-
-    Example: lake basis --month 2026-11
-    """
-    from pipeline.basis import derive_basis
-    from quality.watching import progress
-
-    this: _Context = context.obj
-    done = derive_basis(this.root(), months=_months(month), progress=progress)
-    show([dataclasses.asdict(part) for part in done], title="basis", as_json=as_json)
-
-
-def _months(texts: list[str] | None) -> list[datetime.date] | None:
-    """The first days of months given as YYYY-MM."""
-    try:
-        return [datetime.date.fromisoformat(f"{text}-01") for text in texts] if texts else None
-    except ValueError:
-        raise typer.BadParameter(f"{texts} are no months; write them like 2026-11") from None
-
-
-@app.command()
-def backfill(
-    context: typer.Context,
-    dataset: Annotated[
-        str,
-        typer.Argument(help="candles, trades, funding, index, volatility, instruments or settlements."),
-    ],
-    instrument: Annotated[list[str] | None, typer.Option(help="Only this instrument; repeatable.")] = None,
-    currency: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this currency, as the venue groups instruments; repeatable."),
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(help="future, option, spot, …; repeatable. By default futures, of trades options too."),
-    ] = None,
-    start: Annotated[str | None, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Last UTC day.")] = None,
-    resolution: Annotated[
-        str | None,
-        typer.Option(
-            help="Length of the bars: of candles in minutes (1), of volatility in seconds (3600); 1D."
-        ),
-    ] = None,
-    strikes: Annotated[str | None, typer.Option(help="Only options with strikes LOW-HIGH.")] = None,
-    expired: Annotated[
-        bool, typer.Option("--expired/--living", help="Expired instruments too, or only living ones.")
-    ] = True,
-    reread: Annotated[
-        str | None,
-        typer.Option(
-            help="Trades: read this UTC day again, for what the venue tells only later (liquidations)."
-        ),
-    ] = None,
-    rest_url: Annotated[str | None, typer.Option(help="REST address of the venue.")] = None,
-    history_url: Annotated[str | None, typer.Option(help="Address of the host of old trades.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Ask the venue for all it still has of the past that the lake lacks; Ctrl-C and crashes cost seconds.
-
-    Example: lake --root data backfill candles --currency BTC --from 2024-01-01
-    """
-    from pipeline.backfill.display import backfill_now
-    from pipeline.backfill.plan import Choice, midnight, strike_range
-
-    this: _Context = context.obj
-    choice = Choice(
-        instruments=tuple(instrument or ()),
-        currencies=tuple(text.upper() for text in currency or ()),
-        kinds=tuple(kind or ()),
-        start=midnight(_day(start)) if start else None,
-        end=midnight(_day(end) + datetime.timedelta(days=1)) if end else None,
-        resolution=resolution,
-        strikes=strike_range(strikes) if strikes else None,
-        expired=expired,
-        reread=_day(reread) if reread else None,
-    )
-    settings = this.settings("backfill", {"rest_url": rest_url, "history_url": history_url})
-    places = this.root(create=True), dataset, choice, settings, this.settings("spool")
-    if not backfill_now(*places, dry_run=dry_run, as_json=as_json):
-        raise typer.Exit(1)
-
-
-@app.command()
-def surface(
-    context: typer.Context,
-    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(help="Only this instant, UTC: 2026-11-20T12:00, or last; shows its expiries."),
-    ] = None,
-    currency: Annotated[
-        list[str] | None, typer.Option(help="Only options on this: BTC, ETH, BTC_USDC, …; repeatable.")
-    ] = None,
-    every: Annotated[str, typer.Option(help="One surface every, say, 1h or 15m, from midnight on.")] = "1h",
-    maturity: Annotated[
-        list[str] | None, typer.Option(help="Show the series of this constant maturity: 30d; repeatable.")
-    ] = None,
-    png: Annotated[
-        Path | None, typer.Option(help="Draw the newest surface: FILE.png or a folder for all pictures.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Fit volatility surfaces to the quotes, check them for arbitrage, keep them in the table `surface`, draw them.
-
-    Example: lake --root data surface --currency BTC --every 1h --png pictures
-    """
-    from pipeline.surface.command import LAST, Selection, run
-
-    this: _Context = context.obj
-    if at and date:
-        raise InputError("give --at or --date, not both")
-    selection = Selection(
-        days=tuple(_day(text) for text in date) if date else None,
-        at=_moment(at) if at and at != LAST else None,
-        last=at == LAST,
-        every=datetime.timedelta(seconds=seconds(every)),
-        currencies=tuple(currency) if currency else None,
-        maturities=tuple(seconds(text) / SECONDS_PER_UNIT["d"] for text in maturity or ()),
-    )
-    outcome = run(this.root(), this.settings("surface"), selection, png)
-    show(outcome.rows, title=outcome.title, as_json=as_json)
-    for path in outcome.pictures:
-        typer.echo(str(path), err=as_json)
-
-
-def _moment(text: str) -> datetime.datetime:
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write it like 2026-11-20T12:00, or last") from None
-    return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-
-
-@app.command()
-def greeks(
-    context: typer.Context,
-    of: Annotated[str, typer.Option(help="Table with the prices: quotes, trades or candles.")] = "quotes",
-    date: Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")] = None,
-    every: Annotated[
-        str | None, typer.Option(help="Store the last quote of each interval, say 1m or 1h; 0s stores all.")
-    ] = None,
-    validate: Annotated[
-        bool, typer.Option("--validate", help="Store nothing; compare with the venue's own, exit 1 if off.")
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Compute volatilities and Greeks of closed days into the table `greeks`, or hold them against the venue's.
-
-    Example: lake --root data greeks --date 2026-11-20 --every 0s
-    """
-    from pipeline.derive_greeks import derive_greeks, validate_greeks
-    from quality.watching import progress
-
-    this: _Context = context.obj
-    settings = this.settings("greeks", {"quotes_every_s": seconds(every) if every else None})
-    days = [_day(text) for text in date] if date else None
-    if validate:
-        if of != "quotes":
-            raise InputError("--validate compares quotes: only they carry the venue's own Greeks")
-        found = validate_greeks(this.root(), settings, days=days, progress=progress)
-        if as_json:
-            typer.echo(json.dumps({**found.as_sections(), "problems": found.problems}, default=str, indent=1))
-        else:
-            for title, rows in found.as_sections().items():
-                show(rows, title=title)
-        for problem in found.problems:
-            typer.echo(f"lake: {problem}", err=True)
-        raise typer.Exit(1 if found.problems else 0)
-    report = derive_greeks(this.root(), settings, of=of, days=days, progress=progress)
-    show(report.as_rows(), title=f"Greeks of {of}", as_json=as_json)
+for verb in (book, compact, import_, backfill, candles, basis, chain, surface, greeks, verify, status):
+    app.command(verb.__name__.rstrip("_"))(verb)
 
 
 @app.command()
@@ -697,7 +338,7 @@ def sql(
     from lake.views import query
     from pipeline.derive_greeks import sql_greeks
 
-    this: _Context = context.obj
+    this: Invocation = context.obj
     if output is Format.parquet and out is None:
         raise InputError("--format parquet needs a file: add --out FILE.parquet")
     root = this.root()
@@ -706,57 +347,6 @@ def sql(
         show(answer.to_pylist())
     else:
         write_answer(answer, "csv" if output is Format.table else output.value, out)
-
-
-@app.command()
-def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """Prove the lake: files, row counts, content hashes, unique keys, and every stream accounted for.
-
-    Example: lake --root data verify
-    """
-    from quality.gaps import gaps_by_cause
-    from quality.verify import verify as verify_lake
-
-    this: _Context = context.obj
-    report = verify_lake(this.root())
-    show(report.as_rows(), title="verified", as_json=as_json)
-    for problem in report.problems:
-        typer.echo(f"lake: {problem}", err=True)
-    if report.problems:
-        raise typer.Exit(1)
-    if not as_json:
-        show(gaps_by_cause(this.root()), title="holes on record")
-
-
-@app.command()
-def status(
-    context: typer.Context,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show what changes by the second until interrupted.")
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Say how collector and ingester are doing or how they ended, what the lake holds, and how full the disk is.
-
-    Example: lake --root data status --watch
-    """
-    from quality.status import live
-    from quality.status import status as lake_status
-    from quality.watching import watch_sections
-
-    this: _Context = context.obj
-    root = this.root()
-    if watch:
-        if as_json or not sys.stdout.isatty():
-            raise InputError("--watch is for a terminal; for programs there is --json without it")
-        watch_sections(lambda: live(root))
-        return
-    report = lake_status(root)
-    if as_json:
-        typer.echo(json.dumps(report, default=str, indent=1))
-        return
-    for title, rows in report.items():
-        show(rows, title=title)
 
 
 @app.command()

@@ -7,12 +7,13 @@ import datetime
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+T = TypeVar("T")
 TALL_COLUMNS: Final = 8
 PIPE_WIDTH: Final = 160
 """Columns of text where the output is no terminal that could say how wide it is."""
@@ -45,6 +46,15 @@ def working(doing: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status(doing) as status:
         yield lambda done: status.update(f"{doing}: {done}")
+
+
+def progress(results: Iterable[T], total: int) -> Iterator[T]:
+    """`results` as they come, with a bar on stderr of how many of `total` there are; none where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(results, "", total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def as_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:

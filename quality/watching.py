@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import track
 from rich.text import Text
 
 from lake.beats import Beat
 from lake.display import as_table
 
-T = TypeVar("T")
 REFRESH_SECONDS: Final = 2.0
 
 
@@ -29,12 +27,6 @@ def live_line(console: Console | None = None) -> Iterator[Callable[[Beat], None]
         return
     with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
         yield lambda beat: live.update(Text(line(beat), no_wrap=True, overflow="ellipsis"), refresh=True)
-
-
-def progress(results: Iterable[T], total: int) -> Iterator[T]:
-    """`results` as they come, with a bar on stderr of how many of `total` there are; none where that is no terminal."""
-    console = Console(stderr=True)
-    yield from track(results, "", total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def line(beat: Beat) -> str:

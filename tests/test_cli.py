@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli import app, seconds
+from cli import app
+from lake.invocation import as_seconds
 from lake.root import Root, open_root
 from pipeline.ingest import ingest
 from tests.pipeline import kit
@@ -147,7 +148,7 @@ def test_newer_lake_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_durations_are_read_with_their_unit() -> None:
-    assert [seconds(text) for text in ("500ms", "20s", "1.5m", "2h", "1d")] == [0.5, 20, 90, 7200, 86400]
+    assert [as_seconds(text) for text in ("500ms", "20s", "1.5m", "2h", "1d")] == [0.5, 20, 90, 7200, 86400]
 
 
 def test_lake_that_holds_nothing_yet_is_sound_and_stays_untouched_by_looking(tmp_path: Path) -> None:

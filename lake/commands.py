@@ -1,0 +1,41 @@
+"""`lake book`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from typing import Annotated
+
+import typer
+
+from lake.display import plain, show
+from lake.invocation import Invocation, JsonFlag, as_instant
+
+
+def book(
+    context: typer.Context,
+    instrument: Annotated[str, typer.Argument(help="The venue's own name of the instrument.")],
+    at: Annotated[str, typer.Option(help="Instant, ISO 8601; without a zone it is UTC.")],
+    levels: Annotated[int, typer.Option(min=1, help="Levels a side.")] = 20,
+    venue: Annotated[str | None, typer.Option(help="Where the name is traded at several.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rebuild an order book as it was at any recorded instant; exit code 1 where nobody can say.
+
+    Example: lake book BTC-PERPETUAL --at 2026-11-20T10:00:00 --levels 5
+    """
+    from lake.books import book_at
+
+    this: Invocation = context.obj
+    found = book_at(this.root(), instrument, as_instant(at), levels=levels, venue=venue)
+    if as_json:
+        typer.echo(json.dumps({k: plain(v) for k, v in dataclasses.asdict(found).items()}, indent=1))
+    elif found.reason is None:
+        none = (None, None)
+        pairs = itertools.zip_longest(found.bids, found.asks, fillvalue=none)
+        rows = [{"bid size": b[1], "bid": b[0], "ask": a[0], "ask size": a[1]} for b, a in pairs]
+        show(rows, title=f"{instrument}, change {found.change_id}")
+    if found.reason is not None:
+        typer.echo(f"lake: the book of {instrument} at {at} is not known: {found.reason}", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,120 @@
+"""`lake import` and `lake backfill`: what was before the lake."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lake.display import show
+from lake.errors import InputError
+from lake.invocation import Invocation, JsonFlag, as_day
+
+
+def import_(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="CSV files: plain, .gz, .zst or .bz2.")],
+    tardis: Annotated[
+        str | None,
+        typer.Option(help="Tardis' data type: trades, quotes, options_chain, derivative_ticker, …"),
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring files that you own into the lake: Tardis' CSV files, or any CSV with a mapping of its columns.
+
+    Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
+    """
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from pipeline.importing import TARDIS, import_files, read_mapping
+
+    this: Invocation = context.obj
+    if mapping is not None and tardis is None:
+        form = read_mapping(mapping)
+    elif mapping is None and tardis is not None and tardis in TARDIS:
+        form = TARDIS[tardis]
+    else:
+        raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    columns = (
+        *Progress.get_default_columns()[:2],
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task("import", total=size)
+        report = import_files(
+            this.root(create=True), files, form, on_bytes=lambda n: progress.advance(task, n)
+        )
+    show(report.files, title="imported", as_json=as_json)
+    if report.refused:
+        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
+        raise typer.Exit(1)
+
+
+def backfill(
+    context: typer.Context,
+    dataset: Annotated[
+        str,
+        typer.Argument(help="candles, trades, funding, index, volatility, instruments or settlements."),
+    ],
+    instrument: Annotated[list[str] | None, typer.Option(help="Only this instrument; repeatable.")] = None,
+    currency: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this currency, as the venue groups instruments; repeatable."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="future, option, spot, …; repeatable. By default futures, of trades options too."),
+    ] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First UTC day, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last UTC day.")] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Length of the bars: of candles in minutes (1), of volatility in seconds (3600); 1D."
+        ),
+    ] = None,
+    strikes: Annotated[str | None, typer.Option(help="Only options with strikes LOW-HIGH.")] = None,
+    expired: Annotated[
+        bool, typer.Option("--expired/--living", help="Expired instruments too, or only living ones.")
+    ] = True,
+    reread: Annotated[
+        str | None,
+        typer.Option(
+            help="Trades: read this UTC day again, for what the venue tells only later (liquidations)."
+        ),
+    ] = None,
+    rest_url: Annotated[str | None, typer.Option(help="REST address of the venue.")] = None,
+    history_url: Annotated[str | None, typer.Option(help="Address of the host of old trades.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked for.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask the venue for all it still has of the past that the lake lacks; Ctrl-C and crashes cost seconds.
+
+    Example: lake --root data backfill candles --currency BTC --from 2024-01-01
+    """
+    from pipeline.backfill.display import backfill_now
+    from pipeline.backfill.plan import Choice, midnight, strike_range
+
+    this: Invocation = context.obj
+    choice = Choice(
+        instruments=tuple(instrument or ()),
+        currencies=tuple(text.upper() for text in currency or ()),
+        kinds=tuple(kind or ()),
+        start=midnight(as_day(start)) if start else None,
+        end=midnight(as_day(end) + datetime.timedelta(days=1)) if end else None,
+        resolution=resolution,
+        strikes=strike_range(strikes) if strikes else None,
+        expired=expired,
+        reread=as_day(reread) if reread else None,
+    )
+    settings = this.settings("backfill", {"rest_url": rest_url, "history_url": history_url})
+    places = this.root(create=True), dataset, choice, settings, this.settings("spool")
+    if not backfill_now(*places, dry_run=dry_run, as_json=as_json):
+        raise typer.Exit(1)
