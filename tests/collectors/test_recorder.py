@@ -176,6 +176,7 @@ def test_one_refused_session_ends_the_others_and_the_error_comes_out_with_everyt
     ("status", "answer", "error"),
     [
         (200, body([{"instrument_name": 7}]), SchemaDriftError),
+        (200, b'{"result":[{"instrument_name":"\xff","kind":"option"}]}', SchemaDriftError),
         (200, body([]), SettingsError),
         (503, b"", VenueUnavailableError),
         (404, b"", VenueRefusedError),
