@@ -32,7 +32,7 @@ class _Book(Struct, gc=False):
     asks: list[tuple[float, float]]
 
 
-_RESULT: Final = msgspec.json.Decoder(_Book)
+_ANSWER: Final = msgspec.json.Decoder(wire.Success[_Book])
 
 
 def decode_order_book(body: bytes, depth: str, recv_ns: int) -> pa.Table:
@@ -42,7 +42,7 @@ def decode_order_book(body: bytes, depth: str, recv_ns: int) -> pa.Table:
         SchemaDriftError: the body is no book, or its instrument has a name of no known form.
     """
     try:
-        found = _RESULT.decode(wire.reply.decode(body).result)
+        found = _ANSWER.decode(body).result
         its_family = family(found.instrument_name)
         levels = int(depth)
     except (*wire.DECODE_ERRORS, InputError, ValueError) as error:

@@ -127,7 +127,7 @@ def _quotes(batch: Batch) -> pa.Table:
     codes: list[int] = []
     tickers: list[wire.Ticker] = []
 
-    def take(record: int, params: wire.TickerParams) -> None:
+    def take(record: int, params: wire.Params[wire.Ticker]) -> None:
         codes.append(batch.subject(params.channel, "ticker", params.data.instrument_name))
         records.append(record)
         tickers.append(params.data)
@@ -173,7 +173,7 @@ def _trades(batch: Batch) -> pa.Table:
     records: list[int] = []
     codes: list[int] = []
 
-    def take(record: int, params: wire.TradesParams) -> None:
+    def take(record: int, params: wire.Params[list[wire.Trade]]) -> None:
         found = [batch.subject(params.channel, "trades", trade.instrument_name) for trade in params.data]
         codes.extend(found)
         taken.extend(params.data)
@@ -192,7 +192,7 @@ def _book(batch: Batch) -> pa.Table:
     records: list[int] = []
     codes: list[int] = []
 
-    def take(record: int, params: wire.BookParams) -> None:
+    def take(record: int, params: wire.Params[wire.Book]) -> None:
         message = params.data
         code = batch.subject(params.channel, "book", message.instrument_name)
         if message.type == "change" and message.prev_change_id is None:

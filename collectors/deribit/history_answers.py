@@ -76,21 +76,9 @@ class _Chart(Struct, gc=False):
     cost: list[float]
 
 
-class _ChartReply(Struct, gc=False):
-    result: _Chart
-
-
 class _Volatility(Struct, gc=False):
     data: list[tuple[wire.Milliseconds, float, float, float, float]]
     continuation: int | None = None
-
-
-class _VolatilityReply(Struct, gc=False):
-    result: _Volatility
-
-
-class _IndexChartReply(Struct, gc=False):
-    result: list[tuple[Annotated[float, Meta(ge=wire.FIRST_MS, lt=wire.END_MS)], float]]
 
 
 class _Settlement(Struct, gc=False, kw_only=True):
@@ -117,10 +105,6 @@ class _Settlements(Struct, gc=False):
     continuation: str | None = None
 
 
-class _SettlementsReply(Struct, gc=False):
-    result: _Settlements
-
-
 class _Delivery(Struct, gc=False):
     date: str
     delivery_price: float
@@ -131,15 +115,13 @@ class _Deliveries(Struct, gc=False):
     records_total: int
 
 
-class _DeliveriesReply(Struct, gc=False):
-    result: _Deliveries
+_Point = tuple[Annotated[float, Meta(ge=wire.FIRST_MS, lt=wire.END_MS)], float]
 
-
-_CHART: Final = msgspec.json.Decoder(_ChartReply)
-_VOLATILITY: Final = msgspec.json.Decoder(_VolatilityReply)
-_INDEX_CHART: Final = msgspec.json.Decoder(_IndexChartReply)
-_SETTLEMENTS: Final = msgspec.json.Decoder(_SettlementsReply)
-_DELIVERIES: Final = msgspec.json.Decoder(_DeliveriesReply)
+_CHART: Final = msgspec.json.Decoder(wire.Success[_Chart])
+_VOLATILITY: Final = msgspec.json.Decoder(wire.Success[_Volatility])
+_INDEX_CHART: Final = msgspec.json.Decoder(wire.Success[list[_Point]])
+_SETTLEMENTS: Final = msgspec.json.Decoder(wire.Success[_Settlements])
+_DELIVERIES: Final = msgspec.json.Decoder(wire.Success[_Deliveries])
 _AMOUNTS: Final = tuple(
     name for name in _Settlement.__struct_fields__ if name not in ("type", "timestamp", "instrument_name")
 )

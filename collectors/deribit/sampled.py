@@ -46,7 +46,7 @@ def tables(batch: Batch) -> dict[str, pa.Table]:
 def _funding(batch: Batch) -> pa.Table:
     rows = _Rows()
 
-    def take(record: int, params: wire.PerpetualParams) -> None:
+    def take(record: int, params: wire.Params[wire.Perpetual]) -> None:
         named = channels.classify(params.channel).instrument or ""
         rows.add(record, batch.subject(params.channel, channels.PERPETUAL, named), params.data)
 
@@ -66,7 +66,7 @@ def _funding(batch: Batch) -> pa.Table:
 def _index_prices(batch: Batch) -> pa.Table:
     rows = _Rows()
 
-    def take(record: int, params: wire.PriceIndexParams) -> None:
+    def take(record: int, params: wire.Params[wire.PriceIndex]) -> None:
         code = batch.index(params.channel, channels.PRICE_INDEX, params.data.index_name)
         rows.add(record, code, params.data)
 
@@ -77,7 +77,7 @@ def _index_prices(batch: Batch) -> pa.Table:
 def _volatility_index(batch: Batch) -> pa.Table:
     rows = _Rows()
 
-    def take(record: int, params: wire.VolatilityIndexParams) -> None:
+    def take(record: int, params: wire.Params[wire.VolatilityIndex]) -> None:
         code = batch.index(params.channel, channels.VOLATILITY_INDEX, params.data.index_name)
         rows.add(record, code, params.data)
 
@@ -91,7 +91,7 @@ def _volatility_index(batch: Batch) -> pa.Table:
 def _marks(batch: Batch) -> pa.Table:
     rows = _Rows()
 
-    def take(record: int, params: wire.MarksParams) -> None:
+    def take(record: int, params: wire.Params[list[wire.Mark]]) -> None:
         subjects = [
             batch.subject(params.channel, channels.MARKS, mark.instrument_name) for mark in params.data
         ]
