@@ -100,14 +100,13 @@ class MarketState:
 
     def resting_ns(self, channel: str, now_ns: int) -> int | None:
         """Since when the channel has had a reason to say nothing; None: it has none."""
-        instrument = classify(channel).instrument
+        known = classify(channel)
         reasons = [self._locked.get(EVERY_INDEX)]
-        if instrument is None:
-            index = channel.split(".")[1] if channel.startswith("deribit_") else None
-            reasons += [since for name, since in self._locked.items() if index in (None, name)]
+        if known.instrument is None:
+            reasons += [since for name, since in self._locked.items() if known.index in (None, name)]
         else:
-            reasons += [self._locked.get(index_of(instrument)), self._halted.get(instrument)]
-            reasons.append(expired_ns(instrument, now_ns))
+            reasons += [self._locked.get(index_of(known.instrument)), self._halted.get(known.instrument)]
+            reasons.append(expired_ns(known.instrument, now_ns))
         return min((since_ns for since_ns in reasons if since_ns is not None), default=None)
 
     def _lock(self, index: str, recv_ns: int, *, locked: bool) -> None:
