@@ -7,7 +7,7 @@ instrument that was never quoted has the change_id 0 and no levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pyarrow as pa
@@ -47,7 +47,7 @@ def decode_order_book(body: bytes, depth: str, recv_ns: int) -> pa.Table:
         levels = int(depth)
     except (*wire.DECODE_ERRORS, InputError, ValueError) as error:
         raise SchemaDriftError(f"not an answer with a book: {error}") from None
-    cells: dict[str, tuple[Any, pa.DataType]] = {
+    cells = {
         "venue": (columns.VENUE, pa.string()),
         "instrument": (found.instrument_name, pa.string()),
         "ts": (found.timestamp * columns.MS_IN_US, columns.TIME),
@@ -60,7 +60,7 @@ def decode_order_book(body: bytes, depth: str, recv_ns: int) -> pa.Table:
         "ask_sizes": (_each(found.asks, 1), _NUMBERS),
         "family": (its_family, pa.string()),
     }
-    return pa.table({name: pa.array([value], kind) for name, (value, kind) in cells.items()})
+    return columns.one_row(cells)
 
 
 def _each(levels: Sequence[tuple[float, float]], which: int) -> list[float]:

@@ -50,7 +50,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
@@ -80,11 +80,11 @@ class Decoded:
     """
 
     tables: dict[str, pa.Table]
-    rejects: list[Reject]
-    unknown_fields: Counter[str]
-    control: int
-    other: Counter[str]
-    creations: list[int]
+    rejects: list[Reject] = field(default_factory=list)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    control: int = 0
+    other: Counter[str] = field(default_factory=Counter)
+    creations: list[int] = field(default_factory=list)
 
 
 def decode(

@@ -19,8 +19,8 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from collectors.deribit import columns, wire
-from collectors.deribit.answer import EPOCH_US, MS_IN_US, Answer, Span, decoded
-from collectors.deribit.columns import Floats, Instruments, Ints, floats, numbers, times, words
+from collectors.deribit.answer import EPOCH_US, Answer, Span, recorded
+from collectors.deribit.columns import MS_IN_US, Floats, Instruments, Ints, floats, numbers, times, words
 from collectors.deribit.decode import Decoded
 from collectors.deribit.names import index_family
 from lake.errors import InputError, SchemaDriftError
@@ -144,17 +144,13 @@ def candles(answer: Answer) -> Decoded:
     if any(len(column) != len(ticks) for column in payload):
         raise answer.unreadable("its columns differ in length")
     first = answer.number("start_timestamp") // step * step + step
-    end = _closed_by(answer, step)
     if len(ticks) >= BARS_MAX:
         first = max(first, int(ticks[0]))
-    keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
-    if not keep.all():
-        ticks, payload = ticks[keep], [column[keep] for column in payload]
+    ticks, payload, span_us = _closed(answer, ticks, payload, first, step)
     bars = {**_bars(name, payload), "source": words(np.zeros(len(ticks), np.int32), ["venue"])}
     rows = _rows(answer, _one(answer, instrument, len(ticks)), ticks, bars)
-    end = _known_end(answer, ticks, step, end)
-    span = Span("candles", instrument, name, first * MS_IN_US, max(end, first) * MS_IN_US)
-    return decoded("candles", rows, answer, span)
+    span = Span("candles", instrument, name, *span_us)
+    return recorded(Decoded({"candles": rows}), answer, span)
 
 
 def volatility(answer: Answer) -> Decoded:
@@ -168,15 +164,12 @@ def volatility(answer: Answer) -> Decoded:
     cells = np.array(result.data, np.float64).reshape(-1, 5)
     ticks = cells[:, 0].astype(np.int64)
     first = -(-answer.number("start_timestamp") // step) * step
-    end = _closed_by(answer, step)
     if len(ticks) and (result.continuation is not None or len(ticks) >= VOLATILITY_BARS_MAX):
         first = max(first, int(ticks[0]))
-    keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
-    ticks, bars = ticks[keep], _bars(name, [cells[keep, n] for n in range(1, 5)])
-    rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, bars)
-    end = _known_end(answer, ticks, step, end)
-    span = Span("volatility", index, name, first * MS_IN_US, max(end, first) * MS_IN_US)
-    return decoded("volatility_index", rows, answer, span)
+    ticks, payload, span_us = _closed(answer, ticks, list(cells[:, 1:].T), first, step)
+    rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, _bars(name, payload))
+    span = Span("volatility", index, name, *span_us)
+    return recorded(Decoded({"volatility_index": rows}), answer, span)
 
 
 def index_chart(answer: Answer) -> Decoded:
@@ -195,7 +188,8 @@ def index_chart(answer: Answer) -> Decoded:
     ticks, prices = ticks[order], points[order, 1]
     rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, {"price": numbers(prices)})
     span_us = (int(ticks[0]) * MS_IN_US, int(ticks[-1]) * MS_IN_US + 1) if len(ticks) else (None, None)
-    return decoded("index_prices", rows, answer, Span("index", index, answer.params.get("range"), *span_us))
+    span = Span("index", index, answer.params.get("range"), *span_us)
+    return recorded(Decoded({"index_prices": rows}), answer, span)
 
 
 def settlements(answer: Answer) -> Decoded:
@@ -232,7 +226,7 @@ def settlements(answer: Answer) -> Decoded:
         "settlements", answer.params.get("currency", ""), answer.params.get("type"), min(start_us, end_us), end_us,
         cursor=page.continuation,
     )  # fmt: skip
-    return decoded("settlements", rows, answer, span)
+    return recorded(Decoded({"settlements": rows}), answer, span)
 
 
 def delivery_prices(answer: Answer) -> Decoded:
@@ -261,7 +255,7 @@ def delivery_prices(answer: Answer) -> Decoded:
     oldest = int(ticks.min()) * MS_IN_US if len(ticks) else newest
     last = offset + len(ticks) >= page.records_total
     span = Span("delivery_prices", index, None, EPOCH_US if last else oldest, newest if offset else asked_us)
-    return decoded("settlements", rows, answer, span)
+    return recorded(Decoded({"settlements": rows}), answer, span)
 
 
 def volatility_index(currency: str) -> str:
@@ -276,15 +270,20 @@ def _resolution(answer: Answer, known: dict[str, tuple[str, int]]) -> tuple[str,
     return known[given]
 
 
-def _closed_by(answer: Answer, step: int) -> int:
-    """End, ms, of the last bar that was asked for and had closed by then."""
-    closed = answer.asked_us() // MS_IN_US // step * step
-    return min(answer.number("end_timestamp") // step * step + step, closed)
-
-
-def _known_end(answer: Answer, ticks: Ints, step: int, end: int) -> int:
+def _closed(
+    answer: Answer, ticks: Ints, payload: list[Floats], first: int, step: int
+) -> tuple[Ints, list[Floats], tuple[int, int]]:
+    """Of bars of `step` ms those from `first` on that were asked for and had closed by then; what they span, µs."""
+    if (ticks[1:] <= ticks[:-1]).any():
+        raise answer.unreadable("its times do not rise")
+    asked = answer.asked_us() // MS_IN_US // step * step
+    end = min(answer.number("end_timestamp") // step * step + step, asked)
+    keep = (ticks >= first) & (ticks < end)
+    if not keep.all():
+        ticks, payload = ticks[keep], [column[keep] for column in payload]
     last = int(ticks[-1]) + step if len(ticks) else 0
-    return known_up_to(end, last, answer.asked_us() // MS_IN_US // step * step, max(step, PUBLISHED_AFTER_MS))
+    end = known_up_to(end, last, asked, max(step, PUBLISHED_AFTER_MS))
+    return ticks, payload, (first * MS_IN_US, max(end, first) * MS_IN_US)
 
 
 def known_up_to(end: int, last: int, asked: int, lag: int) -> int:
@@ -294,12 +293,6 @@ def known_up_to(end: int, last: int, asked: int, lag: int) -> int:
     lacking at the venue, so the span ends after its `last` row there.
     """
     return min(end, max(last, asked - lag))
-
-
-def _rising(answer: Answer, ticks: Ints) -> npt.NDArray[np.bool_]:
-    if (ticks[1:] <= ticks[:-1]).any():
-        raise answer.unreadable("its times do not rise")
-    return np.ones(len(ticks), np.bool_)
 
 
 def _one(

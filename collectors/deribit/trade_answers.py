@@ -14,6 +14,7 @@ from lake.errors import SchemaDriftError, VenueRefusedError
 
 BY_INSTRUMENT: Final = "get_last_trades_by_instrument"
 BY_INSTRUMENT_AND_TIME: Final = "get_last_trades_by_instrument_and_time"
+BY_CURRENCY: Final = "get_last_trades_by_currency"
 BY_TIME: Final = "get_last_trades_by_currency_and_time"
 
 ANSWERS: Final = "/get_last_trades_by_"
