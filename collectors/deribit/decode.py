@@ -41,7 +41,8 @@ A key that is absent and a JSON null are both null, where null is allowed; nothi
 frame is taken whole or refused whole (`Reject`). Required are: of a ticker timestamp, instrument, both best
 prices and amounts, mark and index price; of a trade timestamp, instrument, id, sequence, price, amount and
 direction; of a book everything. Fields unknown to `wire.KNOWN` are kept out and counted: in every frame of
-trades, and, because looking costs more than decoding, in the first of every EXAMINE_EVERY tickers and books.
+trades and indices, and, because looking costs more than decoding, in the first of every `batch.EXAMINE_EVERY`
+tickers, books, marks and frames of funding. The columns of the sampled channels are told in `sampled`.
 """
 
 from __future__ import annotations

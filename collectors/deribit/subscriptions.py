@@ -26,16 +26,12 @@ class Subscriptions:
         """What is wanted now; after every reconnect, it is asked for whole."""
         self.acknowledged = 0
         self.missing: list[str] = []
+        self.asking = asyncio.Lock()
+        """Held by whoever asks: one change of subscriptions at a time."""
         self._number = number
         self._asker = asker
         self._tape = tape
-        self._asking = asyncio.Lock()
         self._refused: dict[str, GapOpened] = {}
-
-    @property
-    def asking(self) -> asyncio.Lock:
-        """Held by whoever asks: one change of subscriptions at a time."""
-        return self._asking
 
     def want(self, channels: Sequence[str]) -> list[str]:
         """Want `channels` as well; which of them are new."""
