@@ -12,6 +12,7 @@ from importlib.metadata import version
 from itertools import filterfalse
 
 from collectors.book_sampling import BookSampler
+from collectors.deribit.columns import VENUE
 from collectors.deribit.rest import RestClient
 from collectors.deribit.selection import is_perpetual, lifecycle_channels, platform_channels, trade_channels
 from collectors.deribit.session import Session, Unrecorded
@@ -24,8 +25,6 @@ from collectors.sink import Sink, Tape
 from collectors.trade_healing import is_to_heal
 from collectors.upkeep import Upkeep
 from lake.events import GapOpened, SessionStarted, SessionStopped
-
-VENUE = "deribit"
 
 _log = logging.getLogger(__name__)
 

@@ -154,8 +154,9 @@ def _funding(answer: Answer) -> Decoded:
 
 
 def _book(answer: Answer) -> Decoded:
-    depth = answer.params.get("depth", DEPTH_UNASKED)
-    return only("book_answers", decode_order_book(answer.body, depth, answer.recv_ns))
+    depth = answer.optional("depth")
+    rows = decode_order_book(answer.body, DEPTH_UNASKED if depth is None else depth, answer.recv_ns)
+    return only("book_answers", rows)
 
 
 TRADES_BY_DEFAULT: Final = 10
