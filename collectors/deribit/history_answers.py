@@ -86,7 +86,7 @@ class _Settlement(Struct, gc=False, kw_only=True):
 
     type: str
     timestamp: wire.Milliseconds
-    instrument_name: str | None = None
+    instrument_name: str
     index_price: wire.Number = wire.ABSENT
     mark_price: wire.Number = wire.ABSENT
     position: wire.Number = wire.ABSENT
@@ -94,7 +94,9 @@ class _Settlement(Struct, gc=False, kw_only=True):
     profit_loss: wire.Number = wire.ABSENT
     funding: wire.Number = wire.ABSENT
     funded: wire.Number = wire.ABSENT
-    session_bankruptcy: wire.Number = msgspec.field(name="session_bankrupcy", default=wire.ABSENT)
+    session_bankruptcy: wire.Number = wire.ABSENT
+    session_bankrupcy: wire.Number = wire.ABSENT
+    """The same, as the venue spelled it for years."""
     session_tax: wire.Number = wire.ABSENT
     session_tax_rate: wire.Number = wire.ABSENT
     socialized: wire.Number = wire.ABSENT
@@ -122,9 +124,8 @@ _VOLATILITY: Final = msgspec.json.Decoder(wire.Success[_Volatility])
 _INDEX_CHART: Final = msgspec.json.Decoder(wire.Success[list[_Point]])
 _SETTLEMENTS: Final = msgspec.json.Decoder(wire.Success[_Settlements])
 _DELIVERIES: Final = msgspec.json.Decoder(wire.Success[_Deliveries])
-_AMOUNTS: Final = tuple(
-    name for name in _Settlement.__struct_fields__ if name not in ("type", "timestamp", "instrument_name")
-)
+_NO_AMOUNTS: Final = ("type", "timestamp", "instrument_name", "session_bankrupcy")
+_AMOUNTS: Final = tuple(name for name in _Settlement.__struct_fields__ if name not in _NO_AMOUNTS)
 
 
 def candles(answer: Answer) -> Decoded:
@@ -206,18 +207,19 @@ def settlements(answer: Answer) -> Decoded:
         page = _SETTLEMENTS.decode(answer.body).result
     except wire.DECODE_ERRORS as error:
         raise answer.unreadable(error) from None
-    taken = [row for row in page.settlements if row.instrument_name is not None]
-    if len(taken) < len(page.settlements):
-        raise answer.unreadable("a settlement without instrument_name")
+    told = page.settlements
     known = Instruments()
     try:
-        codes = np.array([known.code(str(row.instrument_name)) for row in taken], np.int32)
+        codes = np.array([known.code(row.instrument_name) for row in told], np.int32)
     except InputError as error:
         raise answer.unreadable(error) from None
-    ticks = np.array([row.timestamp for row in taken], np.int64)
-    kinds = pa.array([row.type for row in taken], pa.string()).dictionary_encode()
-    amounts = {name: numbers(floats([getattr(row, name) for row in taken])) for name in _AMOUNTS}
-    rows = _rows(answer, (known, codes), ticks, {"type": kinds, **amounts})
+    ticks = np.array([row.timestamp for row in told], np.int64)
+    kinds = pa.array([row.type for row in told], pa.string()).dictionary_encode()
+    amounts = {name: floats([getattr(row, name) for row in told]) for name in _AMOUNTS}
+    bankruptcy, older = amounts["session_bankruptcy"], floats([row.session_bankrupcy for row in told])
+    amounts["session_bankruptcy"] = np.where(np.isnan(bankruptcy), older, bankruptcy)
+    payload = {name: numbers(column) for name, column in amounts.items()}
+    rows = _rows(answer, (known, codes), ticks, {"type": kinds, **payload})
     end_us = answer.number("search_start_timestamp") * MS_IN_US + 1
     start_us = int(ticks.min()) * MS_IN_US + 1 if len(ticks) else end_us
     if page.continuation is None:

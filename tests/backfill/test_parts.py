@@ -341,6 +341,18 @@ def test_pages_of_settlements_form_a_chain() -> None:
     )  # fmt: skip
 
 
+def test_the_bankruptcies_of_a_session_are_read_in_both_spellings() -> None:
+    row = {"type": "bankruptcy", "timestamp": NOON, "instrument_name": "BTC-PERPETUAL", "socialized": 0.0}
+    rows = [{**row, "session_bankruptcy": 0.5}, {**row, "session_bankrupcy": 0.25}, row]
+    params = f"currency=BTC&type=bankruptcy&count=1000&search_start_timestamp={NOON}"
+    found = answer("get_last_settlements_by_currency", params, {"settlements": rows, "continuation": None})
+    assert found.tables["settlements"]["session_bankruptcy"].to_pylist() == [0.5, 0.25, None]
+    assert "session_bankrupcy" not in found.tables["settlements"].column_names
+    del row["instrument_name"]
+    with pytest.raises(SchemaDriftError, match="instrument_name"):
+        answer("get_last_settlements_by_currency", params, {"settlements": [row], "continuation": None})
+
+
 def test_delivery_prices_are_settlements_of_an_index() -> None:
     page = {"data": [{"date": "2025-12-22", "delivery_price": 88_000.5}], "records_total": 900}
     found = answer("get_delivery_prices", "index_name=btc_usd&offset=0&count=1", page)
