@@ -103,6 +103,8 @@ class CollectorSettings:
         _within("channels_per_connection", self.channels_per_connection, 2, 1 << 20)
         _within("heartbeat_s", self.heartbeat_s, HEARTBEAT_MIN_S, 3600)
         _within("rest_attempts", self.rest_attempts, 1, 100)
+        _within("calls_burst", self.calls_burst, 1, 1 << 20)
+        _within("rest_burst", self.rest_burst, 1, 1 << 20)
         if self.instruments_max is not None:
             _within("instruments_max", self.instruments_max, 1, 1 << 20)
         if self.top_by_open_interest is not None:
@@ -132,6 +134,9 @@ class CollectorSettings:
         ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} {getattr(self, name)}: use a number of seconds above 0")
+        for name in ("calls_per_s", "rest_per_s"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{name} {getattr(self, name)}: use a number of calls a second above 0")
         try:
             re.compile(self.name_pattern)
         except re.error as error:
