@@ -77,7 +77,16 @@ def test_a_test_request_is_recognised_in_any_order_of_keys(frame: bytes, asks: b
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
-GARBAGE = [b"", b"\xff\xfe", b"null", b"[]", b"{", b'{"id":[1]}', b'{"error":"x"}', b'{"id":1,"result":' + DEEP + b"}"]
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"{",
+    b'{"id":[1]}',
+    b'{"error":"x"}',
+    b'{"id":1,"result":' + DEEP + b"}",
+]
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
