@@ -45,8 +45,9 @@ class CollectorSettings:
     """What to record beside tickers, books and trades. funding: the momentary rate of perpetuals, and by REST the
     rate of every hour. index_prices and volatility_index: the indices behind the instruments. platform_state: what
     the venue says of locks and maintenance. marks: mark price and volatility of all options of an index in one
-    channel; not recorded unless named here, because tickers tell the same, and with Greeks. It is for a
-    selection that leaves options out."""
+    channel, for every index of which an option is of a wanted kind and name; not recorded unless named here, because
+    tickers tell the same, and with Greeks. It is for a selection that records few options (top_by_open_interest,
+    instruments_max) and wants the volatility of all."""
     funding_interval: str = "agg2"
     """Interval of the momentary funding rate: agg2 (a second or two), 100ms, or raw (needs a login). Tickers have
     the rate every 100 ms anyway."""
