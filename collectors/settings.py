@@ -19,7 +19,8 @@ BOOK_DEPTHS: Final = (1, 5, 10, 20, 50, 100, 1000, 10000)
 """How many levels of a book the venue can be asked for (its documentation)."""
 KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
 SERIES: Final = ("funding", "index_prices", "volatility_index", "platform_state", "marks")
-INTERVALS: Final = ("100ms", "agg2", "raw")
+INTERVALS: Final = ("100ms", "agg2")
+"""The venue has a third, raw, for callers who have logged in; a collector never does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class CollectorSettings:
     tickers tell the same, and with Greeks. It is for a selection that records few options (top_by_open_interest,
     instruments_max) and wants the volatility of all."""
     funding_interval: str = "agg2"
-    """Interval of the momentary funding rate: agg2 (a second or two), 100ms, or raw (needs a login). Tickers have
-    the rate every 100 ms anyway."""
+    """Interval of the momentary funding rate: agg2 (a second or two) or 100ms. Tickers have the rate every 100 ms
+    anyway."""
     shard: str = ""
     """Record one part of the instruments, such as 1/3, beside other collectors that record the other parts; the first
     part also records the trades of all and the indices. Empty: everything."""

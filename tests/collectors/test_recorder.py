@@ -345,6 +345,7 @@ def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_co
         ({"calls_burst": 0}, "calls_burst"),
         ({"series": ("dvol",)}, "dvol"),
         ({"funding_interval": "1s"}, "funding_interval"),
+        ({"funding_interval": "raw"}, "use 100ms, agg2"),
         ({"shard": "4/3"}, "shard"),
         ({"shard": "one"}, "1/3"),
     ],
