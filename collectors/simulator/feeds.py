@@ -10,7 +10,7 @@ from typing import Any, Final
 from collectors.simulator import frames
 from collectors.simulator.chain import build_chain, parse_name
 from collectors.simulator.chain_file import load_chain
-from collectors.simulator.history import HistoryMethods, Past, extent
+from collectors.simulator.history import HistoryMethods, Past
 from collectors.simulator.history.course import MINUTE_MS
 from collectors.simulator.history.tape import first_id
 from collectors.simulator.history.truth import truth
@@ -39,7 +39,7 @@ class GeneratedFeed:
         if settings.chain_file:
             specs, prices = load_chain(settings.chain_file, settings.instruments, start)
         self.past = Past(
-            extent(settings), prices, start_ms=start, end_ms=(start - HISTORY_MS) // MINUTE_MS * MINUTE_MS
+            settings, prices, start_ms=start, end_ms=(start - HISTORY_MS) // MINUTE_MS * MINUTE_MS
         )
         if not settings.chain_file:
             prices = {base: self.past.course.index_at(base, start) for base in ("BTC", "ETH")}
@@ -54,10 +54,8 @@ class GeneratedFeed:
             trades_before=lambda spec: self.past.outright(spec).count,
             first_trade_id=first_id(self.past.end_ms),
         )
-        venue = MarketMethods(self.market, self.past)
-        self._venue = venue
-        self.methods: Methods = venue
-        self.history: Methods = HistoryMethods(venue)
+        self.methods = MarketMethods(self.market, self.past)
+        self.history = HistoryMethods(self.methods)
         self.channels = _market_channels(self.market)
         self._settings = settings
         self._hub = hub
@@ -140,7 +138,7 @@ class GeneratedFeed:
 
     def truth(self, order: Truth) -> dict[str, Any]:
         """What the history holds of one thing."""
-        return truth(self._venue, order)
+        return truth(self.methods, order)
 
     def set_state(self, instrument: str, state: str) -> None:
         """Move an instrument to another life-cycle state and tell the subscribers."""

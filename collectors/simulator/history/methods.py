@@ -11,7 +11,7 @@ from collectors.simulator.chain import DAY_MS, Spec, instrument_json
 from collectors.simulator.history import series
 from collectors.simulator.history.candles import RESOLUTIONS, bars_of, chart
 from collectors.simulator.history.pages import MAX_TRADES, Host, Pages, Range, Sorting
-from collectors.simulator.history.past import Extent, Past
+from collectors.simulator.history.past import Past
 from collectors.simulator.instrument import Instrument, Trade
 from collectors.simulator.market import Market
 from collectors.simulator.params import (
@@ -26,26 +26,11 @@ from collectors.simulator.params import (
     text,
 )  # fmt: skip
 from collectors.simulator.rpc import UNKNOWN_METHOD, VERSION, RpcError, invalid
-from collectors.simulator.settings import SimulatorSettings
 
 DEFAULT_TRADES: Final = 10
 RECENT_MS: Final = 3 * DAY_MS  # how long the live host lists what has expired
 _FOREVER: Final = 1 << 62
 _MAX_PAGE: Final = 1_000
-
-
-def extent(settings: SimulatorSettings) -> Extent:
-    """How much past the settings ask for."""
-    return Extent(
-        seed=settings.seed,
-        futures=settings.past_futures,
-        options=settings.past_options,
-        combos=settings.past_combos,
-        days=settings.past_days,
-        trades=settings.past_trades,
-        perpetual_trades=settings.past_perpetual_trades,
-        burst=settings.past_burst,
-    )
 
 
 class PastMethods:
@@ -55,7 +40,7 @@ class PastMethods:
         self.market = market
         self.past = past
         self.pages = Pages(past)
-        self._settlements = series.Settlements(past.course, past.extent.seed)
+        self._settlements = series.Settlements(past.course, past.settings.seed)
 
     def spec(self, params: Params) -> Spec:
         """The instrument a request names, of any time."""

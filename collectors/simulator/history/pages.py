@@ -88,8 +88,8 @@ class Pages:
 
     def __init__(self, past: Past) -> None:
         self.past = past
-        self._more = key(past.extent.seed, "has_more")
-        self._order = key(past.extent.seed, "order")
+        self._more = key(past.settings.seed, "has_more")
+        self._order = key(past.settings.seed, "order")
 
     def of_instrument(
         self, spec: Spec, live: Instrument | None, asked: Range, host: Host, now_ms: int
