@@ -193,10 +193,14 @@ def index_start(base: str) -> float:
 
 def strike_step(base: str, price: float, days: float) -> float:
     """The distance of strikes of options that live so long, for a coin at this price: 1, 2 or 5 by tens."""
-    usual = _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
-    wanted = max(usual * price / index_start(base), 1.0)
+    wanted = max(_usual_step(base, days) * price / index_start(base), 1.0)
     power = 10.0 ** int(log10(wanted))
     return max(size * power for size in (1.0, 2.0, 5.0) if size * power <= wanted)
+
+
+def _usual_step(base: str, days: float) -> float:
+    """The distance of strikes while the coin stands at its usual start."""
+    return _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
 
 
 def build_chain(count: int, now_ms: int, prices: Mapping[str, float] | None = None) -> list[Spec]:
@@ -230,7 +234,7 @@ def _options(
     while len(taken) < share:
         for expiry in grid:
             days = (expiry - now_ms) / DAY_MS
-            step = _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
+            step = _usual_step(base, days)
             distance = (rank + 1) // 2 * (1 if rank % 2 else -1)
             strike = (round(centre / step) + distance * (1 + abs(distance) // 4)) * step
             if strike <= 0:

@@ -53,6 +53,7 @@ class Market:
     """State of the venue. `step` is the only thing that moves it.
 
     `trades_before` tells how many trades an instrument had before the market's own; `trade_seq` goes on from there.
+    Trade ids of every coin go on from `first_trade_id`.
     """
 
     def __init__(

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from collectors.simulator import frames
 from collectors.simulator.account import Account
-from collectors.simulator.frames import ENVELOPE_DATA, ENVELOPE_HEAD, ENVELOPE_TAIL
 from collectors.simulator.notifications import Notification, Tampering
 from lake.errors import InputError
 
@@ -210,7 +210,9 @@ class Hub:
 
     def publish(self, channel: str, data: str, seq: object, prev: int | None) -> None:
         """Queue a notification for everybody subscribed to `channel`: one text, encoded once."""
-        self.notify(self.listened.get(channel, ()), channel, _envelope(channel, data), seq, prev)
+        self.notify(
+            self.listened.get(channel, ()), channel, frames.notification(channel, data).encode(), seq, prev
+        )
 
     def notify(
         self, sessions: Sequence[Session], channel: str, payload: bytes, seq: object, prev: int | None
@@ -225,7 +227,7 @@ class Hub:
 
     def withhold(self, channel: str, data: str, seq: object, prev: int | None) -> None:
         """Put on record what the listeners of `channel` should have got and did not."""
-        payload = _envelope(channel, data)
+        payload = frames.notification(channel, data).encode()
         for session in self.listened.get(channel, ()):
             self._note_withheld(session, channel, payload, seq, prev)
 
@@ -269,7 +271,7 @@ class Hub:
 
     def publish_to(self, session: Session, channel: str, data: str, seq: object) -> None:
         """Queue a notification for one session only: the first frame of a new subscription."""
-        self.publish_bytes((session,), channel, _envelope(channel, data), seq, None)
+        self.publish_bytes((session,), channel, frames.notification(channel, data).encode(), seq, None)
 
     def send(self, session: Session, payload: bytes) -> None:
         """Queue and write a frame that belongs to no channel."""
@@ -365,7 +367,3 @@ class Hub:
             if loop.time() > deadline:
                 for session in behind:
                     session.transport.abort()
-
-
-def _envelope(channel: str, data: str) -> bytes:
-    return f"{ENVELOPE_HEAD}{channel}{ENVELOPE_DATA}{data}{ENVELOPE_TAIL}".encode()

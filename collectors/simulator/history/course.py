@@ -9,12 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from collectors.simulator.chain import index_start
+from collectors.simulator.chain import DAY_MS, index_start
 from collectors.simulator.history.noise import Floats, Ints, key, one, wave
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
-DAY_MS: Final = 24 * HOUR_MS
 # Where a coin stood, about, in USD; the last is where simulated markets begin.
 _MARKS: Final = {
     "BTC": (

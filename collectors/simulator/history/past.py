@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from collectors.simulator.chain import (
+    DAY_MS,
     PERPETUAL_CREATION_MS,
     Spec,
     date_code,
@@ -21,7 +22,7 @@ from collectors.simulator.chain import (
     strike_step,
 )
 from collectors.simulator.history.combos import Combo, ComboTape, combos_of
-from collectors.simulator.history.course import DAY_MS, MINUTE_MS, Course, month_ms
+from collectors.simulator.history.course import MINUTE_MS, Course, month_ms
 from collectors.simulator.history.noise import key, uniform
 from collectors.simulator.history.tape import Tape
 from collectors.simulator.settings import SimulatorSettings
