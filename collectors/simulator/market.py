@@ -65,7 +65,7 @@ class Market:
         start_ms: int,
         outlet: Outlet,
         prices: Mapping[str, float] | None = None,
-        trades_before: Callable[[Spec], int] | None = None,
+        trades_before: Callable[[Spec], int] = lambda _: 0,
         first_trade_id: int = _FIRST_TRADE_ID,
     ) -> None:
         self.rng = Random(seed)
@@ -124,9 +124,7 @@ class Market:
         for item in self.instruments.values():
             item.remark(self.now_ms)
             item.settle_first(self.rng)
-            item.trade_seq = self.rng.randint(100_000_000, 140_000_000) if item.spec.perpetual else 0
-            if self._trades_before is not None:
-                item.trade_seq = self._trades_before(item.spec)
+            item.trade_seq = self._trades_before(item.spec)
         self._seed_trades()
         for item in self.instruments.values():
             self._seed_book(item)

@@ -17,6 +17,7 @@ from aiohttp import web
 from collectors.simulator import Simulator, SimulatorSettings, read_account
 from collectors.simulator.account import frame_hash
 from collectors.simulator.market import Market
+from collectors.simulator.server import CONNECTIONS_PER_ADDRESS
 from collectors.simulator.session import Hub
 from lake.errors import InputError, SettingsError
 from tests.simulator.support import START_MS, Client, run
@@ -109,6 +110,33 @@ def test_subscribing_acknowledges_then_greets_once() -> None:
             await client.call("public/subscribe", channels=asked[:1])
             await client.collect(seen + 1)
             assert json.loads(client.notifications[seen])["params"]["data"]["type"] == "snapshot"
+
+    run(scenario())
+
+
+def test_one_address_holds_32_connections_sockets_and_rest_together() -> None:
+    async def scenario() -> None:
+        async with Simulator(QUIET) as simulator, aiohttp.ClientSession() as http:
+            asked = f"{simulator.rest_url}/public/get_time"
+
+            async def status(session: aiohttp.ClientSession) -> int:
+                async with session.get(asked) as response:
+                    await response.read()
+                    return response.status
+
+            assert await status(http) == 200
+            sockets = [await http.ws_connect(simulator.ws_url) for _ in range(CONNECTIONS_PER_ADDRESS - 1)]
+            assert await status(http) == 200, "the same connection again"
+            async with aiohttp.ClientSession() as one_more:
+                assert await status(one_more) == 429
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await one_more.ws_connect(simulator.ws_url)
+                assert refused.value.status == 429
+                await sockets.pop().close()
+                while await status(one_more) != 200:
+                    await asyncio.sleep(0)
+            for socket in sockets:
+                await socket.close()
 
     run(scenario())
 
