@@ -56,7 +56,7 @@ class GeneratedFeed:
         )
         self.methods = MarketMethods(self.market, self.past)
         self.history = HistoryMethods(self.methods)
-        self.channels = _market_channels(self.market)
+        self._channels: tuple[int, frozenset[str]] = (0, frozenset())  # of which state of the listings
         self._settings = settings
         self._hub = hub
         self._slipped_s = 0.0
@@ -65,6 +65,13 @@ class GeneratedFeed:
     def instruments(self) -> Collection[str]:
         """What is listed now."""
         return self.market.instruments
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """What can be subscribed now; the channels of what has expired are no more."""
+        if self._channels[0] != self.market.listings:
+            self._channels = self.market.listings, _market_channels(self.market)
+        return self._channels[1]
 
     async def run(self) -> None:
         """Step until cancelled, or until `max_frames`."""
@@ -151,11 +158,10 @@ class GeneratedFeed:
         self._hub.flush()
 
     def list_instrument(self, instrument: str) -> None:
-        """Add an instrument by name; its channels can be subscribed from now on."""
+        """Add an instrument by name."""
         if instrument in self.market.instruments:
             raise InputError(f"{instrument} is listed already")
         self.market.add(parse_name(instrument, now_ms=self.market.now_ms))
-        self.channels = _market_channels(self.market)
         self._hub.flush()
 
     def _item(self, name: str) -> Instrument:

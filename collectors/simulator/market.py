@@ -73,6 +73,7 @@ class Market:
         self.now_ms = start_ms
         self.start_ms = start_ms
         self.steps = 0
+        self.listings = 0  # how often what is listed has changed
         self.frames = 0  # tickers, book changes and trade messages of all instruments, listened to or not
         self.change_id = _FIRST_CHANGE_ID
         self.match_id = _FIRST_MATCH_ID
@@ -156,7 +157,8 @@ class Market:
                 self._make_trade(item, timestamp, grid.price(tick), units, rng.random() < 0.5)
 
     def _regroup(self) -> None:
-        """Instruments by slot, each with its activity and the round of its marks."""
+        """Instruments by slot, each with its activity and the round of its marks: what is listed has changed."""
+        self.listings += 1
         items = list(self.instruments.values())
         quiet = max(self.per_second * TICKER_SHARE, 1.0)
         period = max(ROUNDS_PER_SECOND, round(len(items) * ROUNDS_PER_SECOND / quiet))

@@ -300,6 +300,7 @@ def test_listings_and_expiries_are_told_and_take_effect() -> None:
             await client.collect(5)
             while "inactive" not in client.notifications[-1].decode():
                 await client.receive()
+            assert (await client.call("public/subscribe", channels=known))["result"] == []
             gone = (await client.call("public/get_instruments", currency="BTC", expired=True))["result"]
             assert [row["instrument_name"] for row in gone].count(name) == 1
             assert (gone[0]["state"], gone[0]["is_active"]) == ("inactive", False)
