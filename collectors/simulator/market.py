@@ -140,9 +140,9 @@ class Market:
                 if tick >= 1:
                     item.book.set(side, tick, order_units(self.rng))
                 tick += (1 + int(self.rng.expovariate(0.7))) * (-1 if side == 0 else 1)
-        item.book.changes()
-        self.change_id += self.rng.randint(1, 900)
-        item.book.change_id = self.change_id
+        if item.book.changes() != ([], []):
+            self.change_id += self.rng.randint(1, 900)
+            item.book.change_id = self.change_id
 
     def _seed_trades(self) -> None:
         rng, plan = self.rng, []
@@ -325,14 +325,12 @@ class Market:
         self._regroup()
 
     def add(self, spec: Spec) -> Instrument:
-        """List a new instrument: marks and a book, no trade and no settlement price yet."""
+        """List a new instrument: marks, but no quote, no trade and no settlement price yet."""
         if spec.index not in self.indices.all:
             raise InputError(f"{spec.name}: this market has no index {spec.index}")
         item = self._list(spec)
         self._name_underlyings()
         self._activity[spec.name] = min(self._activity.values())
-        item.remark(self.now_ms)
-        self._seed_book(item)
         item.remark(self.now_ms)
         self._regroup()
         created = msgspec.json.encode(instrument_json(spec, self.now_ms)).decode()

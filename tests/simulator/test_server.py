@@ -296,6 +296,8 @@ def test_listings_and_expiries_are_told_and_take_effect() -> None:
             ticker = json.loads(client.notifications[3])["params"]["data"]
             assert ticker["last_price"] is None
             assert "settlement_price" not in ticker
+            book = json.loads(client.notifications[2])["params"]["data"]
+            assert (book["change_id"], book["bids"], book["asks"]) == (0, [], []), "nobody has quoted it yet"
             await post(simulator, action="expire", instrument=name)
             await client.collect(5)
             while "inactive" not in client.notifications[-1].decode():
