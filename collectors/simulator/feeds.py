@@ -14,12 +14,13 @@ from collectors.simulator.history import HistoryMethods, Past
 from collectors.simulator.history.course import MINUTE_MS
 from collectors.simulator.history.tape import first_id
 from collectors.simulator.history.truth import truth
+from collectors.simulator.hub import Hub
 from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import HISTORY_MS, STEP_MS, Market
 from collectors.simulator.orders import Truth
 from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
-from collectors.simulator.session import Hub, Session
+from collectors.simulator.session import Session
 from collectors.simulator.settings import SimulatorSettings
 from collectors.simulator.slow import PUBLIC_METHODS, first_frame
 from lake.errors import InputError

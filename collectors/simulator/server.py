@@ -19,11 +19,12 @@ from collectors.simulator.account import Account
 from collectors.simulator.control import Control
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
 from collectors.simulator.history import BannedError, Host, Limits
+from collectors.simulator.hub import Hub
 from collectors.simulator.orders import Order, read_order
 from collectors.simulator.outages import HTTP_TOO_MANY_REQUESTS, Outages
 from collectors.simulator.rpc import Clock, RpcError, invalid
 from collectors.simulator.script import Step, load_script, play
-from collectors.simulator.session import Hub, Session
+from collectors.simulator.session import Session
 from collectors.simulator.settings import SimulatorSettings
 from collectors.simulator.spoil import spoil
 from lake.errors import InputError

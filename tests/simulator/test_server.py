@@ -16,9 +16,9 @@ from aiohttp import web
 
 from collectors.simulator import Simulator, SimulatorSettings, read_account
 from collectors.simulator.account import frame_hash
+from collectors.simulator.hub import Hub
 from collectors.simulator.market import Market
 from collectors.simulator.server import CONNECTIONS_PER_ADDRESS
-from collectors.simulator.session import Hub
 from lake.errors import InputError, SettingsError
 from tests.simulator.support import START_MS, Client, run
 
@@ -337,7 +337,7 @@ def test_the_feed_waits_for_a_slow_session_and_gives_up_on_a_dead_one(
         await hub.drained()
         assert slow.pending == 10
         assert not slow.aborted
-        monkeypatch.setattr("collectors.simulator.session.SLOW_SESSION_S", 0.0)
+        monkeypatch.setattr("collectors.simulator.hub.SLOW_SESSION_S", 0.0)
         dead = StuckTransport(15, reads=False)
         hub.join(cast(web.WebSocketResponse, None), cast(asyncio.Transport, dead))
         await hub.drained()
