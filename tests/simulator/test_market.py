@@ -149,7 +149,7 @@ def test_trades_count_without_hole(lived: tuple[Market, Tape, dict[str, Any]]) -
 
 def test_the_currency_channels_carry_the_same_trades(lived: tuple[Market, Tape, dict[str, Any]]) -> None:
     market, tape, _ = lived
-    market._flush_trades()
+    market._publisher.flush_trades()
     single, everything = [], []
     for channel, trades in tape.data("trades."):
         if channel == "trades.any.any.100ms":
