@@ -1,7 +1,7 @@
-"""Importing files: each file is a stream of its own, known by its content, and its rows are landed once.
+"""Importing files: into each table a file is a stream of its own, known by its content, and its rows are landed once.
 
-A file that was imported before, whole or in part, is known by the hash of its bytes: only what is missing is
-added. Rows that the lake has from elsewhere are dropped as duplicates by compaction.
+A file that was imported into the table before, whole or in part, is known by the hash of its bytes: only what is
+missing is added. Trades that the lake has from elsewhere are dropped as duplicates by compaction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lake.locks import exclusive
 from lake.root import Root
 from pipeline.decoding import OFFSET, Chunk
 from pipeline.importing.formats import FileFormat
-from pipeline.importing.rows import Made, RowMaker
+from pipeline.importing.rows import VENUE, Made, RowMaker
 from pipeline.landing import Landing
 
 BATCH_BYTES: Final = 32 << 20
@@ -53,7 +53,6 @@ def import_files(
     paths: Sequence[Path],
     form: FileFormat,
     *,
-    venue: str = "deribit",
     on_bytes: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Land the rows of CSV files (plain, .gz, .zst, .bz2) in the table that `form` names.
@@ -71,7 +70,7 @@ def import_files(
         if not path.is_file():
             raise InputError(f"{path}: there is no such file")
     for path in paths:
-        stream = f"{venue}-import@{_hash(path)}"
+        stream = f"{VENUE}-import@{_hash(path, form.table)}"
         lock = root.locks / f"{stream.replace('@', '-')}.lock"
         with disk_full_told(f"importing {path}"), exclusive(lock, f"importing {path}"):
             report.files.append(
@@ -80,8 +79,8 @@ def import_files(
     return report
 
 
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
+def _hash(path: Path, table: str) -> str:
+    digest = hashlib.sha256(f"{table}\n".encode())
     with path.open("rb") as file:
         while piece := file.read(HASH_READ_BYTES):
             digest.update(piece)
