@@ -149,7 +149,8 @@ def _odd_times(spec: TableSpec, columns: Mapping[str, Array]) -> dict[int, str]:
             early, late = (pa.scalar(bound, times.type) for bound in (EARLIEST, latest))
             odd = pc.or_(pc.less(times, early), pc.greater(times, late)).fill_null(False)
             for at in np.flatnonzero(np.asarray(odd)).tolist():
-                wrong[at] = f"{name}: {times[at].value} µs since 1970 cannot be; is the unit right?"
+                why = f"{name}: {times[at].value} microseconds since 1970 cannot be; is the unit right?"
+                wrong.setdefault(at, why)
     return wrong
 
 

@@ -80,6 +80,24 @@ def test_the_same_file_again_adds_nothing(root: Root, tmp_path: Path) -> None:
     assert query(root, "FROM trades").num_rows == 5
 
 
+def test_a_mapping_that_was_corrected_brings_what_was_refused(root: Root, tmp_path: Path) -> None:
+    mapping, path = tmp_path / "m.toml", tmp_path / "t.csv"
+    path.write_text(
+        f"i,t,id,p,q,s\nBTC-PERPETUAL,{T // 1000},1,1.5,2,buy\nBTC-PERPETUAL,{T // 1000},2,1.5,2,buy\n"
+    )
+    text = (
+        'table = "trades"\n[columns]\ninstrument = "i"\nts = { column = "t", unit = "UNIT" }\ntrade_id = "id"\n'
+        'price = "p"\nsize = "q"\nside = "s"\n[constants]\nvenue = "deribit"\n'
+    )
+    found = []
+    for unit in ("us", "ms", "ms"):
+        mapping.write_text(text.replace("UNIT", unit))
+        (done,) = import_files(root, [path], read_mapping(mapping)).files
+        found.append((done["imported before"], done["rows"], done["refused"]))
+    assert found == [(0, 0, 2), (0, 2, 0), (2, 0, 0)]
+    assert verify(root).problems == []
+
+
 def test_one_file_can_fill_two_tables(root: Root, tmp_path: Path) -> None:
     head = f"{HEAD},funding_timestamp,funding_rate,predicted_funding_rate,open_interest,last_price,index_price,mark_price"
     path = gz(tmp_path / "d.csv.gz", head, f"deribit,BTC-PERPETUAL,{T},{T},,0.0001,,5,36000,36001,36002")
@@ -320,7 +338,8 @@ def test_times_of_another_unit_are_refused(root: Root, tmp_path: Path, said: str
     (told,) = (root.quarantine / "import").rglob("*.jsonl")
     reason = json.loads(told.read_text())
     assert reason["line"] == 3
-    assert reason["reason"].endswith("µs since 1970 cannot be; is the unit right?")
+    assert reason["reason"].startswith("ts: ")
+    assert reason["reason"].endswith(" microseconds since 1970 cannot be; is the unit right?")
     spans = query(
         root, "SELECT epoch_us(start_ts) AS first, epoch_us(end_ts) AS last FROM coverage"
     ).to_pylist()
