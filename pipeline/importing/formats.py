@@ -33,7 +33,7 @@ from lake.schema import COUNTED, TABLES
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 _OPTIONS: Final = {"column", "unit", "zero_is_null"}
 FROM_FILES: Final = tuple(name for name in COUNTED if name not in {"book", "backfills", "book_answers"})
-"""Tables that a mapping can fill: not those whose rows make sense only in groups, or tell what the venue answered us."""
+"""Tables that a mapping can fill: not those whose rows make sense only in groups, or tell what we were answered."""
 
 
 @dataclass(frozen=True, slots=True)

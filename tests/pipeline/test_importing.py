@@ -99,7 +99,8 @@ def test_a_mapping_that_was_corrected_brings_what_was_refused(root: Root, tmp_pa
 
 
 def test_one_file_can_fill_two_tables(root: Root, tmp_path: Path) -> None:
-    head = f"{HEAD},funding_timestamp,funding_rate,predicted_funding_rate,open_interest,last_price,index_price,mark_price"
+    named = "funding_timestamp,funding_rate,predicted_funding_rate,open_interest,last_price,index_price,mark_price"
+    head = f"{HEAD},{named}"
     path = gz(tmp_path / "d.csv.gz", head, f"deribit,BTC-PERPETUAL,{T},{T},,0.0001,,5,36000,36001,36002")
     mapping = tmp_path / "index.toml"
     mapping.write_text(
