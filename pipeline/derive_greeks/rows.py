@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from collectors.deribit.history_answers import CHART_RESOLUTIONS
-from lake.exact import STORABLE_UNITS_MAX, Array, as_sent, decimal_array
+from lake.exact import Array, as_sent, decimal_array, to_units
 from lake.schema import TABLES, UNROUNDED
 from pipeline.derive_greeks.forwards import NO_SOURCE, SOURCES, Forwards
 from pipeline.derive_greeks.terms import NO_EXPIRY, Listing, TermsOf, microseconds, named_codes, terms_of
@@ -23,7 +23,6 @@ from pipeline.derive_greeks.values import GREEKS, Prices, Values, values
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SPEC: Final = TABLES["greeks"]
 RESOLUTION_US: Final = {name: length_ms * 1000 for name, length_ms in CHART_RESOLUTIONS.values()}
@@ -163,20 +162,14 @@ SOURCE_TABLES: Final = {source.name: source for source in (QUOTES, TRADES, CANDL
 def _decimals(name: str, numbers: Floats) -> Array:
     """Numbers rounded to the column's decimals; null where NaN."""
     kind = SPEC.column(name).type
-    units, valid = _units(numbers, kind.scale)
+    units, _, valid = to_units(numbers, kind.scale)
     return decimal_array(units, kind, None if valid.all() else valid)
 
 
 def _residuals(name: str, own: Floats, sent: Floats) -> Array:
     kind = SPEC.column(name).type
-    (ours, known), (theirs, given) = _units(own, kind.scale), _units(sent, kind.scale)
+    (ours, _, known), (theirs, _, given) = (to_units(numbers, kind.scale) for numbers in (own, sent))
     return decimal_array(ours - theirs, kind, known & given)
-
-
-def _units(numbers: Floats, scale: int) -> tuple[Ints, Mask]:
-    scaled = np.rint(numbers * 10.0**scale)
-    valid = np.abs(scaled) < STORABLE_UNITS_MAX  # False for NaN
-    return np.where(valid, scaled, 0.0).astype(np.int64), valid
 
 
 def _numbers(numbers: Floats) -> Array:
