@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def test_a_surface_knows_what_was_quoted_then_and_nothing_later(root: Root) -> N
     at_money = [row["atm"] for row in rows(root) if row["instrument"] == "BTC-26JUN26"]
     lifts = [later - earlier for earlier, later in itertools.pairwise(at_money)]
     assert lifts == pytest.approx([0.1] * 4, abs=0.02)
+
+
+def test_progress_is_told_by_family_and_day(root: Root) -> None:
+    kit.put_quotes(root, kit.ticks(kit.NOON), version=1, family="eth_option")
+    told: list[tuple[int, int]] = []
+
+    def progress(results: Iterable[Any], total: int) -> Iterator[Any]:
+        for number, result in enumerate(results, 1):
+            told.append((number, total))
+            yield result
+
+    assert len(compute(root, progress=progress)) == 2
+    assert told == [(1, 2), (2, 2)]
 
 
 def test_a_second_run_finds_nothing_to_do(root: Root) -> None:
