@@ -189,7 +189,7 @@ def _job(ticks: int) -> list[Figure]:
         fill(root, rows, FILES)
         compact(root, days=[DAY], tables=["quotes"])
         with cpu() as clock:
-            (done,) = compute(root).computed
+            (done,) = compute(root)
     what = f"{len(rows):,} quotes to {done.instants} surfaces of {done.smiles + done.failures} rows"
     return [Figure(what, clock.used / len(rows) * 1e6, "CPU-s/M quotes")]
 
