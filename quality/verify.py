@@ -3,7 +3,7 @@
 Six claims are re-derived from the files and never taken on trust:
 
 0. every table's log is whole;
-1. every file of the log exists, has its recorded size, and can be read to the end;
+1. every file of the log exists, has its recorded size and the checksum it was sealed with, and can be read to the end;
 2. it has the rows, and the content hash, that its name in the log was given when it was written;
 3. no natural key occurs twice in what compaction has finished;
 4. the rows of `coverage` tile every stream from offset 0, without hole or overlap, and every table has the
@@ -37,6 +37,7 @@ from lake.ledger import behind, complete_to
 from lake.parquet import drop_duplicates
 from lake.root import Root
 from lake.schema import COUNTED, TABLES, TableSpec
+from lake.seal import broken_seal
 from lake.spool import Damage, read_segment, sealed_segments
 
 HASH_MODULUS: Final = 1 << 64
@@ -142,6 +143,8 @@ def _verify_file(table: Table, spec: TableSpec, file: DataFile) -> Iterator[str]
         return
     if path.stat().st_size != file.size:
         yield f"{spec.name}/{file.path}: has {path.stat().st_size} bytes, the log says {file.size}"
+    if broken := broken_seal(path):
+        yield f"{spec.name}/{file.path}: {broken}"
     rows, hashed, repeated = 0, 0, 0
     carried: pa.Table | None = None
     for piece in _pieces(path, spec):
