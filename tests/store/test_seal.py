@@ -27,8 +27,7 @@ def sealed(tmp_path: Path) -> Path:
 def test_a_sealed_file_is_whole_and_any_reader_takes_it(sealed: Path) -> None:
     assert broken_seal(sealed) is None
     assert pq.read_table(sealed).cast(QUOTES.arrow_schema).equals(stored_quotes(40).select(QUOTES.names))
-    [(count,)] = duckdb.sql(f"SELECT count(*) FROM read_parquet('{sealed}')").fetchall()
-    assert count == 40
+    assert duckdb.read_parquet(str(sealed)).shape == (40, len(QUOTES.names))
 
 
 def test_one_flipped_bit_anywhere_breaks_it(sealed: Path) -> None:
