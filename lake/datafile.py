@@ -20,6 +20,7 @@ from lake.errors import CorruptionError, SchemaDriftError
 
 FAMILY: Final = re.compile(r"[a-z0-9_]+")
 INGEST_PREFIX: Final = "i."  # origins of appended files begin so; all others were made by a rewrite
+FINISHED: Final = "c"  # origin of files that hold a whole closed day, sorted and without duplicates
 HASH_MODULUS: Final = 1 << 64  # hashes of sets of rows add up modulo this
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _PATH: Final = re.compile(

@@ -36,7 +36,7 @@ from lake.delta_commit import (
 )
 from lake.delta_errors import delta_errors
 from lake.durable import make_dirs
-from lake.errors import CommitFailedError, LakeError, RootError, SchemaDriftError
+from lake.errors import CommitFailedError, LakeError, SchemaDriftError
 from lake.parquet import FileStats, Purpose, sort_by, write_file
 from lake.root import Root
 from lake.schema import PARTITION_COLUMNS, TableSpec
@@ -68,7 +68,7 @@ class Replaced:
 
 
 class Table:
-    """One Delta table of the lake; make it with `Table.open`. Not for several threads at once."""
+    """One Delta table of the lake: `open` it to write, `find` it to read. Not for several threads at once."""
 
     def __init__(self, root: Root, spec: TableSpec, repairs: Sequence[delta_log.Repair] = ()) -> None:
         self.root: Final = root
@@ -78,20 +78,15 @@ class Table:
         self._delta: Final = DeltaHandle(root, spec)
 
     @classmethod
-    def open(cls, root: Root, spec: TableSpec, *, create: bool = True) -> Table:
-        """Open the table. With `create` (what a writer wants), make it where it is missing and repair the
-        end of its log after a power cut; `repairs` then says what was moved to the quarantine.
+    def open(cls, root: Root, spec: TableSpec) -> Table:
+        """The table for writing, made where it is missing, the end of its log repaired after a power cut; `repairs`
+        says what was moved to the quarantine.
 
         Raises:
-            RootError: without `create`, there is no such table yet.
             SchemaDriftError: the table on disk has other columns than the contract.
             CorruptionError: the log is damaged further back than its newest commit.
         """
         folder = root.table(spec.name)
-        if not create:
-            if not delta_log.exists(folder):
-                raise RootError(f"{root.path} has no table {spec.name} yet; start one with `lake ingest`")
-            return cls(root, spec)
         with commit_lock(root, spec):
             repairs = delta_log.repair_log(folder, root.quarantine / "delta")
             for repair in repairs:

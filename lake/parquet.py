@@ -11,7 +11,7 @@ import datetime as dt
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,6 +26,7 @@ from lake.content import row_hashes
 from lake.durable import fsync_dir
 from lake.exact import Array, Mask, valid_mask
 from lake.schema import SCHEMA_VERSION, ColumnSpec, Encoding, TableSpec
+from lake.seal import FOOTER_KEY, FOOTER_VALUE, SealedFile
 
 Purpose = Literal["ingest", "compact"]
 
@@ -136,12 +137,11 @@ def write_file(
     table: TableSpec,
     *,
     purpose: Purpose,
-    metadata: Mapping[str, str] | None = None,
 ) -> FileStats:
     """Write `rows` (of the contract's types, in its order, at least one) to `path`, durably and atomically.
 
     Text may come as dictionaries, which saves spelling it out only to be numbered again; the file is the same.
-    `metadata` joins the table's name, the schema version and the purpose in the file's footer.
+    The table's name, the schema version and the purpose stand in the file's footer.
 
     Raises:
         OSError: the file could not be written; there is none, or the one that was there before.
@@ -152,15 +152,16 @@ def write_file(
         "lake.table": table.name,
         "lake.schema_version": str(SCHEMA_VERSION),
         "lake.purpose": purpose,
-        **(metadata or {}),
+        FOOTER_KEY: FOOTER_VALUE,
     }
     try:
-        with temporary.open("wb") as file:
+        with SealedFile(temporary) as file:
             with pq.ParquetWriter(file, _schema(rows, table), **_options(table, purpose)) as writer:
                 for start, stop in _row_groups(rows):
                     writer.write_table(rows.slice(start, stop - start), row_group_size=stop - start)
                 writer.add_key_value_metadata(footer)
-            file.flush()
+                file.reserve()
+            file.seal()
             os.fsync(file.fileno())
         size = temporary.stat().st_size
         temporary.replace(path)

@@ -21,8 +21,6 @@ import pyarrow as pa
 import pyarrow.types as pat
 from duckdb.func import ARROW, SPECIAL
 
-from lake import delta_log
-from lake.delta import Table
 from lake.derived_views import DERIVED_VIEWS
 from lake.errors import CorruptionError, QueryError
 from lake.exact import as_sent_sql
@@ -30,6 +28,7 @@ from lake.file_pruning import planned_scans, prune
 from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
 from lake.schema import TABLES, UNROUNDED, TableSpec
+from lake.tables import Tables
 
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
@@ -71,7 +70,7 @@ class Connection:
 
     def __init__(self, root: Root, extension: Extension) -> None:
         self._root = root
-        self._tables: dict[str, Table] = {}
+        self._tables = Tables(root)
         self._filled: set[str] = set()
         self._planner = duckdb.connect(":memory:")
         # Emptiness must not be planned with: these tables stand for full ones.
@@ -132,7 +131,7 @@ class Connection:
         nodes = plan(self._planner, inner, parameters)
         check_plan(nodes)
         for name, scans in planned_scans(nodes, inner, TABLES).items():
-            table = self._table(name)
+            table = self._tables.find(name)
             paths = prune(table.listing(), scans) if table else []
             if not paths:
                 self._sql.execute(_empty_view(TABLES[name]))
@@ -143,14 +142,6 @@ class Connection:
             if name not in self._filled:
                 self._sql.execute(_view(TABLES[name]))
                 self._filled.add(name)
-
-    def _table(self, name: str) -> Table | None:
-        """The table; None where it does not exist yet."""
-        if name not in self._tables:
-            if not delta_log.exists(self._root.table(name)):
-                return None
-            self._tables[name] = Table.open(self._root, TABLES[name], create=False)
-        return self._tables[name]
 
 
 def connect(root: Root, extension: Extension | None = None) -> Connection:

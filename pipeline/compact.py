@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from lake.content import content_hash
 from lake.crashpoints import reach
-from lake.datafile import DataFile, Partition
+from lake.datafile import FINISHED, HASH_MODULUS, DataFile, Partition
 from lake.delta import Table
 from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
@@ -41,9 +41,6 @@ from pipeline.ranges import cut
 
 log = logging.getLogger(__name__)
 
-HASH_MODULUS: Final = 1 << 64
-FINISHED: Final = "c"
-"""Origin of files that hold a whole closed day, sorted and without duplicates."""
 ROLLED_UP: Final = "r"
 """Origin of files that hold many small ones of a day in progress."""
 

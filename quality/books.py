@@ -107,13 +107,12 @@ def _told(level: tuple[float, float] | None) -> str:
     return "nothing" if level is None else f"{level[0]!r} x {level[1]!r}"
 
 
-def last_checks(root: Root, days: int = 7) -> list[dict[str, Any]]:
+def last_checks(sql: Connection, days: int = 7) -> list[dict[str, Any]]:
     """How the checks of the last `days` came out, by result and reason: how many, the last, and the last difference."""
-    with connect(root) as sql:
-        answer = sql.query(
-            "SELECT result, reason, count(*) AS checks, count(DISTINCT instrument) AS instruments, max(ts) AS last, "
-            "arg_max(instrument || ' ' || difference, ts) AS example FROM book_checks "
-            "WHERE ts > $1 GROUP BY result, reason ORDER BY checks DESC",
-            [dt.datetime.now(dt.UTC) - dt.timedelta(days=days)],
-        )
+    answer = sql.query(
+        "SELECT result, reason, count(*) AS checks, count(DISTINCT instrument) AS instruments, max(ts) AS last, "
+        "arg_max(instrument || ' ' || difference, ts) AS example FROM book_checks "
+        "WHERE ts > $1 GROUP BY result, reason ORDER BY checks DESC",
+        [dt.datetime.now(dt.UTC) - dt.timedelta(days=days)],
+    )
     return list(answer.to_pylist())

@@ -18,18 +18,21 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     Example: lake --root data verify
     """
+    from lake.views import connect
     from quality.gaps import gaps_by_cause
     from quality.verify import verify as verify_lake
 
     this: Invocation = context.obj
-    report = verify_lake(this.root())
+    root = this.root()
+    report = verify_lake(root)
     show(report.as_rows(), title="verified", as_json=as_json)
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:
         raise typer.Exit(1)
     if not as_json:
-        show(gaps_by_cause(this.root()), title="holes on record")
+        with connect(root) as sql:
+            show(gaps_by_cause(sql), title="holes on record")
 
 
 def status(
@@ -43,6 +46,7 @@ def status(
 
     Example: lake --root data status --watch
     """
+    from lake.tables import Tables
     from quality.status import live
     from quality.status import status as lake_status
     from quality.watching import watch_sections
@@ -52,7 +56,8 @@ def status(
     if watch:
         if as_json or not sys.stdout.isatty():
             raise InputError("--watch is for a terminal; for programs there is --json without it")
-        watch_sections(lambda: live(root))
+        tables = Tables(root)
+        watch_sections(lambda: live(root, tables))
         return
     report = lake_status(root)
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any, Final
 
 from lake.delta import Table
@@ -10,12 +11,13 @@ from lake.ledger import complete_to
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
+from lake.tables import Tables
 from lake.views import connect
 from quality.books import last_checks
 from quality.gaps import gaps_by_cause
 from quality.liveness import collectors, ingesters, open_gaps
 
-SPAN_COLUMNS: Final = {
+SPAN_COLUMNS: Final = {  # of tables that have no ts; the Delta log has their bounds
     "gaps": ("start_ts", "end_ts"),
     "coverage": ("start_ts", "end_ts"),
     "instruments": ("valid_from", "valid_from"),
@@ -25,51 +27,52 @@ SPAN_COLUMNS: Final = {
 
 def status(root: Root) -> dict[str, list[dict[str, Any]]]:
     """Sections of rows for display: what `live` has, then tables, recorded gaps by cause, book checks of a week."""
-    return {
-        **live(root),
-        "tables": [_table(root, name) for name in TABLES],
-        "gaps": gaps_by_cause(root),
-        "book checks": last_checks(root),
-    }
+    tables = Tables(root)
+    with connect(root) as sql:
+        return {
+            **live(root, tables),
+            "tables": [_table(name, tables.find(name)) for name in TABLES],
+            "gaps": gaps_by_cause(sql),
+            "book checks": last_checks(sql),
+        }
 
 
-def live(root: Root) -> dict[str, list[dict[str, Any]]]:
+def live(root: Root, tables: Tables) -> dict[str, list[dict[str, Any]]]:
     """The sections that change by the second and cost little to look at: processes, streams, disk."""
     return {
         "collectors": collectors(root),
         "open gaps": open_gaps(root),
         "ingesters": ingesters(root),
-        "streams": [_stream(root, name) for name in root.streams()],
+        "streams": [_stream(root, name, tables) for name in root.streams()],
         "disk": [_disk(root)],
     }
 
 
-def _table(root: Root, name: str) -> dict[str, Any]:
-    table = Table.find(root, TABLES[name])
+def _table(name: str, table: Table | None) -> dict[str, Any]:
     files = table.files() if table else []
     rows = sum(file.rows for file in files)
     size = sum(file.size for file in files)
     first, last = SPAN_COLUMNS.get(name, ("ts", "ts"))
-    with connect(root) as sql:
-        span = sql.execute(f"SELECT min({first}), max({last}) FROM {name}").fetchone() or (None, None)  # noqa: S608
     return {
         "table": name,
         "rows": rows,
         "files": len(files),
         "bytes": size,
         "bytes/row": round(size / rows, 1) if rows else None,
-        "first": span[0],
-        "last": span[1],
+        "first": min((file.minimum[first] for file in files if first in file.minimum), default=None),
+        "last": max((file.maximum[last] for file in files if last in file.maximum), default=None),
     }
 
 
-def _stream(root: Root, name: str) -> dict[str, Any]:
+def _stream(root: Root, name: str, tables: Tables) -> dict[str, Any]:
     folder = root.stream(name)
     sealed, unsealed = sealed_segments(folder), open_segments(folder)
     end = sealed[-1].end_offset if sealed else 0
+    coverage = tables.find("coverage")
     done = 0
-    if sealed:
-        done = _ingested(root, sealed[-1].stream)
+    if sealed and coverage:
+        stream = sealed[-1].stream
+        done = complete_to(coverage, stream, partial(tables.reached, stream))
     return {
         "stream": name,
         "sealed": len(sealed),
@@ -79,18 +82,6 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
         "waiting": end - done,
         "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
     }
-
-
-def _ingested(root: Root, stream: str) -> int:
-    coverage = Table.find(root, TABLES["coverage"])
-    if coverage is None:
-        return 0
-
-    def reached(name: str) -> int:
-        table = Table.find(root, TABLES[name])
-        return (table.committed(stream) or 0) if table else 0
-
-    return complete_to(coverage, stream, reached)
 
 
 def _disk(root: Root) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Six claims are re-derived from the files and never taken on trust:
 
 0. every table's log is whole;
-1. every file of the log exists, has its recorded size, and can be read to the end;
+1. every file of the log exists, has its recorded size and the checksum it was sealed with, and can be read to the end;
 2. it has the rows, and the content hash, that its name in the log was given when it was written;
 3. no natural key occurs twice in what compaction has finished;
 4. the rows of `coverage` tile every stream from offset 0, without hole or overlap, and every table has the
@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,18 +30,15 @@ import pyarrow.parquet as pq
 
 from lake import delta_log
 from lake.content import content_hash
-from lake.datafile import DataFile
+from lake.datafile import FINISHED, HASH_MODULUS, DataFile
 from lake.delta import Table
 from lake.errors import LakeError
 from lake.ledger import behind, complete_to
 from lake.parquet import drop_duplicates
 from lake.root import Root
 from lake.schema import COUNTED, TABLES, TableSpec
+from lake.seal import broken_seal
 from lake.spool import Damage, read_segment, sealed_segments
-
-HASH_MODULUS: Final = 1 << 64
-FINISHED: Final = "c"
-"""Origin of files that compaction has finished with; see `pipeline.compact`."""
 
 
 @dataclass(slots=True)
@@ -65,7 +62,8 @@ class VerifyReport:
 
     def as_rows(self) -> list[dict[str, Any]]:
         """One row per table and per stream, for display."""
-        rows: list[dict[str, Any]] = [
+        nothing = dict.fromkeys(("files", "rows", "duplicates dropped", "bytes"))
+        tables = [
             {
                 "checked": f"table {proof.table}",
                 "files": proof.files,
@@ -75,21 +73,11 @@ class VerifyReport:
             }
             for proof in self.tables
         ]
-        rows += [
-            {"checked": f"stream {s}", "files": None, "rows": end, "duplicates dropped": None, "bytes": None}
-            for s, end in self.streams.items()
+        streams = [
+            {"checked": f"stream {stream}", **nothing, "rows": end} for stream, end in self.streams.items()
         ]
         verdict = f"{len(self.problems)} PROBLEMS" if self.problems else "holds"
-        rows.append(
-            {
-                "checked": f"proof {verdict}",
-                "files": None,
-                "rows": None,
-                "duplicates dropped": None,
-                "bytes": None,
-            }
-        )
-        return rows
+        return [*tables, *streams, {"checked": f"proof {verdict}", **nothing}]
 
 
 def verify(root: Root) -> VerifyReport:
@@ -142,6 +130,8 @@ def _verify_file(table: Table, spec: TableSpec, file: DataFile) -> Iterator[str]
         return
     if path.stat().st_size != file.size:
         yield f"{spec.name}/{file.path}: has {path.stat().st_size} bytes, the log says {file.size}"
+    if broken := broken_seal(path):
+        yield f"{spec.name}/{file.path}: {broken}"
     rows, hashed, repeated = 0, 0, 0
     carried: pa.Table | None = None
     for piece in _pieces(path, spec):
@@ -179,11 +169,16 @@ def _last_instant(rows: pa.Table) -> pa.Table:
 def _verify_spool(root: Root, tables: dict[str, Table], report: VerifyReport) -> None:
     """Only what is not in every table yet: later damage to a segment that was ingested costs nothing."""
     coverage = tables.get("coverage")
+
+    @cache
+    def ingested(stream: str) -> int:
+        return complete_to(coverage, stream, partial(_reached, tables, stream)) if coverage else 0
+
     for name in root.streams():
         ends: dict[str, int] = {}
         for segment in sealed_segments(root.stream(name)):
             stream = segment.stream
-            done = complete_to(coverage, stream, partial(_reached, tables, stream)) if coverage else 0
+            done = ingested(stream)
             start = max(done, ends.get(stream, 0))
             ends[stream] = segment.end_offset
             if segment.end_offset <= done:

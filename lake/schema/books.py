@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lake.schema.shared import INSTRUMENT, RECV_TS, VENUE
 from lake.schema.spec import TableSpec, flag, long, number32, numbers, small, text, time
-from lake.schema.ticks import EVENT, RECV_DOC
 
 _LEVELS: Final = (
     numbers("bid_prices", "Prices of the bids, best first, unit as in quotes.", null=False),
@@ -15,7 +15,8 @@ _LEVELS: Final = (
 )
 
 _DEPTH: Final = (
-    *EVENT[:2],
+    VENUE,
+    INSTRUMENT,
     time("ts", "The instant of the sample, venue's clock, UTC.", null=False),
     time("book_ts", "The venue's time of the last message that the book holds.", null=False),
     time("book_recv_ts", "When that message last reached us, UTC, by our clock.", null=False),
@@ -24,20 +25,22 @@ _DEPTH: Final = (
     *_LEVELS,
 )
 
-_ANSWERS: Final = (
-    *EVENT[:2],
+_ANSWER: Final = (
+    VENUE,
+    INSTRUMENT,
     time("ts", "The venue's time of the answer, UTC.", null=False),
-    time("recv_ts", RECV_DOC, null=False),
+    RECV_TS,
     long("change_id", "The last change that the answer holds; 0 where nothing was ever quoted.", null=False),
+)
+
+_ANSWERS: Final = (
+    *_ANSWER,
     small("levels", "How many levels a side were asked for.", null=False),
     *_LEVELS,
 )
 
 _CHECKS: Final = (
-    *EVENT[:2],
-    time("ts", "The venue's time of the answer, UTC.", null=False),
-    time("recv_ts", "When the answer reached us, UTC, by our clock.", null=False),
-    long("change_id", "The last change that the answer holds.", null=False),
+    *_ANSWER,
     number32("levels", "Levels compared, bids and asks together.", null=False),
     text("result", "equal, differs, or unverifiable.", null=False),
     text("reason", "Why it could not be verified."),
@@ -51,8 +54,6 @@ SPECS: Final = (
         columns=_DEPTH,
         natural_key=("venue", "instrument", "ts"),
         sort_key=("venue", "instrument", "ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
     ),
     TableSpec(
         name="book_answers",
@@ -60,8 +61,6 @@ SPECS: Final = (
         columns=_ANSWERS,
         natural_key=("venue", "instrument", "recv_ts"),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         streamed=True,
     ),
@@ -71,8 +70,6 @@ SPECS: Final = (
         columns=_CHECKS,
         natural_key=("venue", "instrument", "recv_ts"),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lake.schema.shared import EVENT
 from lake.schema.spec import (
     ColumnSpec,
     Encoding,
@@ -18,7 +19,6 @@ from lake.schema.spec import (
     time,
     vol,
 )
-from lake.schema.ticks import EVENT
 
 _IV_SCALE: Final = 4
 _GAMMA_SCALE: Final = 9
@@ -81,8 +81,6 @@ SPECS: Final = (
         columns=_GREEKS,
         natural_key=("venue", "instrument", "source", "ts", "recv_ts", "trade_id", "resolution"),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         derived=True,
     ),
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from lake.schema import books, market, ticks
+from lake.schema.shared import INSTRUMENT, VENUE
 from lake.schema.spec import TableSpec, flag, long, number, number32, text, time
 
 _INSTRUMENTS: Final = (
-    text("venue", "Exchange, lower case.", null=False),
-    text("instrument", "The venue's own name.", null=False),
+    VENUE,
+    INSTRUMENT,
     time("valid_from", "When this version was first seen, UTC.", null=False),
     text("kind", "option, future, spot, option_combo, future_combo.", null=False),
     text("instrument_type", "reversed (coin-settled) or linear."),
@@ -35,7 +36,7 @@ _INSTRUMENTS: Final = (
 )
 
 _GAPS: Final = (
-    text("venue", "Exchange, lower case.", null=False),
+    VENUE,
     text("stream", "Spool stream the interval belongs to.", null=False),
     number32("connection", "Connection of the collector; null when all were concerned."),
     text("instrument", "Instrument; null when all were concerned."),
@@ -51,7 +52,7 @@ COUNTED: Final = tuple(spec.name for spec in (*ticks.SPECS, *market.SPECS, *book
 """Tables whose rows `coverage` counts."""
 
 _COVERAGE: Final = (
-    text("venue", "Exchange, lower case.", null=False),
+    VENUE,
     text("stream", "Spool stream.", null=False),
     long("first_offset", "Offset of the segment's first record.", null=False),
     long("end_offset", "Offset after the segment's last record.", null=False),
@@ -82,18 +83,7 @@ SPECS: Final = (
         name="gaps",
         doc="Intervals that were not recorded, each with its cause.",
         columns=_GAPS,
-        natural_key=(
-            "venue",
-            "stream",
-            "connection",
-            "instrument",
-            "channel",
-            "start_ts",
-            "end_ts",
-            "cause",
-            "healed",
-            "records_lost",
-        ),
+        natural_key=tuple(column.name for column in _GAPS),
         sort_key=("venue", "start_ts", "stream", "end_ts"),
         partitioned=False,
         stats=("start_ts", "end_ts"),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from lake.schema.spec import ColumnSpec, TableSpec, long, number, repeated_time, text, time
-from lake.schema.ticks import EVENT, RECV_DOC
+from lake.schema.shared import EVENT, INSTRUMENT, RECV_TS, SHARED_RECV_TS, TS, VENUE, as_sent
+from lake.schema.spec import TableSpec, long, number, text, time
 
-_RECV: Final = repeated_time("recv_ts", RECV_DOC, null=False)
+_INDEX: Final = text("instrument", "The venue's name of the index: btc_usd.", null=False)
 
 _CANDLES: Final = (
-    text("venue", "Exchange, lower case: deribit.", null=False),
-    text("instrument", "The venue's own name of the instrument.", null=False),
+    VENUE,
+    INSTRUMENT,
     text("resolution", "Length of the bar: 1m, 5m, 1h, 1d.", null=False),
-    *EVENT[2:],
-    _RECV,
+    TS,
+    SHARED_RECV_TS,
     number("open", "First price of the bar, unit as in quotes."),
     number("high", "Highest price."),
     number("low", "Lowest price."),
@@ -30,7 +30,7 @@ _CANDLES: Final = (
 
 _FUNDING: Final = (
     *EVENT,
-    _RECV,
+    SHARED_RECV_TS,
     text("type", "hourly: a row of the venue's history; momentary: a sample of the live rate.", null=False),
     number("interest_1h", "Funding of the hour that ends at ts, a fraction; hourly. Sums of it are exact."),
     number("interest_8h", "Funding of the 8 h that end at ts, a fraction; hourly. Overlaps its neighbours."),
@@ -40,21 +40,21 @@ _FUNDING: Final = (
 )
 
 _INDEX_PRICES: Final = (
-    *EVENT[:1],
-    text("instrument", "The venue's name of the index: btc_usd.", null=False),
-    *EVENT[2:],
-    _RECV,
+    VENUE,
+    _INDEX,
+    TS,
+    SHARED_RECV_TS,
     number("price", "Value of the index in its quote currency.", null=False),
 )
 
 _VOLATILITY_INDEX: Final = (
-    *EVENT[:1],
-    text("instrument", "The venue's name of the index: btc_usd.", null=False),
+    VENUE,
+    _INDEX,
     text(
         "resolution", "Length of the bar: 1s, 1m, 1h, 12h, 1d; tick: a value as it was streamed.", null=False
     ),
-    *EVENT[2:],
-    _RECV,
+    TS,
+    SHARED_RECV_TS,
     number("open", "First value of the bar, percent a year; null on a tick."),
     number("high", "Highest value; null on a tick."),
     number("low", "Lowest value; null on a tick."),
@@ -62,10 +62,10 @@ _VOLATILITY_INDEX: Final = (
 )
 
 _SETTLEMENTS: Final = (
-    *EVENT[:1],
+    VENUE,
     text("instrument", "Instrument, or name of the index where type is delivery_price.", null=False),
-    *EVENT[2:],
-    _RECV,
+    TS,
+    SHARED_RECV_TS,
     text("type", "settlement, delivery, bankruptcy, or delivery_price of an index.", null=False),
     number("index_price", "Index the settlement used, or the delivery price itself."),
     number("mark_price", "Mark price at the settlement."),
@@ -82,7 +82,7 @@ _SETTLEMENTS: Final = (
 
 _MARKS: Final = (
     *EVENT,
-    _RECV,
+    SHARED_RECV_TS,
     number("mark_price", "The venue's mark price, unit as in quotes.", null=False),
     number(
         "mark_iv",
@@ -91,7 +91,7 @@ _MARKS: Final = (
 )
 
 _BACKFILLS: Final = (
-    text("venue", "Exchange, lower case: deribit.", null=False),
+    VENUE,
     text(
         "dataset",
         "What was asked for: candles, trades, funding, index, volatility, settlements, delivery_prices, "
@@ -108,13 +108,8 @@ _BACKFILLS: Final = (
     text("refusal", "What the venue said where it refused for good."),
     text("cursor", "The venue's word for where the next page begins; null on the last page."),
     text("host", "The address that answered.", null=False),
-    time("recv_ts", RECV_DOC, null=False),
+    RECV_TS,
 )
-
-
-def _as_sent(columns: tuple[ColumnSpec, ...]) -> tuple[str, ...]:
-    """The natural key of samples: only what the venue said twice in the same words is the same."""
-    return tuple(column.name for column in columns if column.name != "recv_ts")
 
 
 SPECS: Final = (
@@ -124,8 +119,6 @@ SPECS: Final = (
         columns=_CANDLES,
         natural_key=("venue", "instrument", "resolution", "source", "ts"),
         sort_key=("venue", "instrument", "resolution", "source", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         streamed=True,
     ),
@@ -133,10 +126,8 @@ SPECS: Final = (
         name="funding",
         doc="Funding of perpetuals: every hour as the venue keeps it, and the rate of the moment as it was streamed.",
         columns=_FUNDING,
-        natural_key=_as_sent(_FUNDING),
+        natural_key=as_sent(_FUNDING),
         sort_key=("venue", "instrument", "type", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         streamed=True,
     ),
@@ -144,20 +135,16 @@ SPECS: Final = (
         name="index_prices",
         doc="Values of the venue's price indices.",
         columns=_INDEX_PRICES,
-        natural_key=_as_sent(_INDEX_PRICES),
+        natural_key=as_sent(_INDEX_PRICES),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         streamed=True,
     ),
     TableSpec(
         name="volatility_index",
         doc="The venue's volatility indices (DVOL), streamed values and bars.",
         columns=_VOLATILITY_INDEX,
-        natural_key=_as_sent(_VOLATILITY_INDEX),
+        natural_key=as_sent(_VOLATILITY_INDEX),
         sort_key=("venue", "instrument", "resolution", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         streamed=True,
     ),
@@ -167,8 +154,6 @@ SPECS: Final = (
         columns=_SETTLEMENTS,
         natural_key=("venue", "instrument", "type", "ts"),
         sort_key=("venue", "instrument", "type", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         streamed=True,
     ),
@@ -176,10 +161,8 @@ SPECS: Final = (
         name="marks",
         doc="Mark price and volatility of whole option chains, where the venue's cheap channel of them is recorded.",
         columns=_MARKS,
-        natural_key=_as_sent(_MARKS),
+        natural_key=as_sent(_MARKS),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         streamed=True,
     ),
     TableSpec(

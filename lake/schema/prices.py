@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from lake.schema.shared import INSTRUMENT, VENUE
 from lake.schema.spec import TableSpec, flag, long, number, repeated_time, text, time
 
 _BARS: Final = (
-    text("venue", "Exchange, lower case.", null=False),
-    text("instrument", "The venue's own name of the instrument.", null=False),
+    VENUE,
+    INSTRUMENT,
     text("resolution", "Length of the bar: 1m, 5m or 1h.", null=False),
     text(
         "source", "Table the bar is made of: trades, or candles for longer bars out of 1m ones.", null=False
@@ -24,7 +25,7 @@ _BARS: Final = (
 )
 
 _BASIS: Final = (
-    text("venue", "Exchange, lower case.", null=False),
+    VENUE,
     text("instrument", "The dated future.", null=False),
     time("ts", "Start of the minute, UTC: all prices are those at its end.", null=False),
     text("perpetual", "The perpetual of the same coin and currency.", null=False),
@@ -46,8 +47,6 @@ SPECS: Final = (
         columns=_BARS,
         natural_key=("venue", "instrument", "resolution", "source", "ts"),
         sort_key=("venue", "instrument", "resolution", "source", "ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         derived=True,
     ),
@@ -57,8 +56,6 @@ SPECS: Final = (
         columns=_BASIS,
         natural_key=("venue", "instrument", "ts"),
         sort_key=("venue", "instrument", "ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
         derived=True,
     ),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from lake.schema import ticks
+from lake.schema.shared import EVENT, INSTRUMENT, VENUE
 from lake.schema.spec import TableSpec, time
+from lake.schema.ticks import QUOTES
 
 _NOT_OF_OPTIONS: Final = ("funding_8h", "current_funding")
 
 _CHAIN: Final = (
-    *ticks.EVENT[:2],
+    VENUE,
+    INSTRUMENT,
     time("ts", "The even time that this row describes, UTC.", null=False),
     time("quote_ts", "The venue's time of the quote: the last one at or before ts.", null=False),
-    *(c for c in ticks.QUOTES if c not in ticks.EVENT and c.name not in _NOT_OF_OPTIONS),
+    *(c for c in QUOTES if c not in EVENT and c.name not in _NOT_OF_OPTIONS),
 )
 
 SPECS: Final = (
@@ -24,8 +26,6 @@ SPECS: Final = (
         columns=_CHAIN,
         natural_key=("venue", "instrument", "ts"),
         sort_key=("venue", "instrument", "ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
     ),
 )

@@ -75,8 +75,8 @@ class TableSpec:
     columns: tuple[ColumnSpec, ...]
     natural_key: tuple[str, ...]
     sort_key: tuple[str, ...]
-    partitioned: bool
-    stats: tuple[str, ...]
+    partitioned: bool = True
+    stats: tuple[str, ...] = ("instrument", "ts")
     period: Period = "day"
     streamed: bool = False
     derived: bool = False

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from lake.schema.shared import VENUE
 from lake.schema.spec import TableSpec, flag, number32, text, time
 from lake.schema.spec import repeated_number as number  # hardly a value repeats: no dictionary
 
 _COLUMNS: Final = (
-    text("venue", "Exchange, lower case: deribit.", null=False),
+    VENUE,
     text("instrument", "Name of the expiry's options without strike and type: BTC-25DEC26.", null=False),
     time("ts", "The instant whose quotes were fitted, UTC.", null=False),
     time("expiration_ts", "Expiry, UTC.", null=False),
@@ -53,8 +54,6 @@ SPECS: Final = (
         columns=_COLUMNS,
         natural_key=("venue", "instrument", "ts"),
         sort_key=("venue", "instrument", "ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         period="month",
     ),
 )

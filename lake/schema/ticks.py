@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lake.schema.shared import EVENT, RECV_TS, SHARED_RECV_TS, as_sent
 from lake.schema.spec import (
     UNROUNDED,
     TableSpec,
@@ -14,24 +15,15 @@ from lake.schema.spec import (
     number,
     repeated_long,
     repeated_number,
-    repeated_time,
     small,
     text,
-    time,
     tiny,
     vol,
 )  # fmt: skip
 
-EVENT: Final = (
-    text("venue", "Exchange, lower case: deribit.", null=False),
-    text("instrument", "The venue's own name of the instrument.", null=False),
-    time("ts", "The venue's time of the event, UTC.", null=False),
-)
-RECV_DOC: Final = "When the frame reached us, UTC, by our clock."
-
 QUOTES: Final = (
     *EVENT,
-    time("recv_ts", RECV_DOC, null=False),
+    RECV_TS,
     number("bid_price", "Best bid; coin for inverse options, else quote currency."),
     number("bid_size", "Amount at the best bid; USD for inverse futures, else base coin."),
     number("ask_price", "Best ask, unit as bid_price."),
@@ -57,7 +49,7 @@ QUOTES: Final = (
 
 _TRADES: Final = (
     *EVENT,
-    repeated_time("recv_ts", RECV_DOC, null=False),
+    SHARED_RECV_TS,
     identifier(
         "trade_id", "The venue's id, text because other markets prefix it (ETH-284830839).", null=False
     ),
@@ -82,7 +74,7 @@ _TRADES: Final = (
 
 _BOOK: Final = (
     *EVENT,
-    time("recv_ts", RECV_DOC, null=False),
+    RECV_TS,
     text("type", "snapshot (every level, all new) or change.", null=False),
     repeated_long("change_id", "Id of the message, venue-wide counter.", null=False),
     repeated_long("prev_change_id", "change_id of the message before: the link that proves continuity."),
@@ -100,10 +92,8 @@ SPECS: Final = (
         doc="Ticker frames: best bid and ask, mark, volatilities, the venue's Greeks. "
         "A null is what the venue did not quote or could not compute.",
         columns=QUOTES,
-        natural_key=tuple(c.name for c in QUOTES if c.name != "recv_ts"),
+        natural_key=as_sent(QUOTES),
         sort_key=("venue", "instrument", "ts", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         streamed=True,
     ),
     TableSpec(
@@ -113,8 +103,6 @@ SPECS: Final = (
         columns=_TRADES,
         natural_key=("venue", "instrument", "trade_id"),
         sort_key=("venue", "instrument", "ts", "trade_seq", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         streamed=True,
         prefer="liquidation",
     ),
@@ -125,8 +113,6 @@ SPECS: Final = (
         # Two connections may be told of the same change from different ones on: these are two messages.
         natural_key=("venue", "instrument", "type", "change_id", "prev_change_id", "level"),
         sort_key=("venue", "instrument", "ts", "change_id", "type", "prev_change_id", "level", "recv_ts"),
-        partitioned=True,
-        stats=("instrument", "ts"),
         streamed=True,
     ),
 )

@@ -231,7 +231,7 @@ def test_a_broken_checkpoint_is_set_aside_and_the_commits_are_read(
     assert again.repairs
     assert ids(again) == list(range(9))
     append(again, 9, 12)
-    assert ids(Table.open(root, TRADES, create=False)) == list(range(12))
+    assert ids(Table.open(root, TRADES)) == list(range(12))
 
 
 def test_damage_behind_the_newest_commit_is_corruption_and_untouched(root: Root) -> None:

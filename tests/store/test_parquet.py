@@ -119,14 +119,13 @@ def test_a_table_without_receive_time_keeps_the_first_row() -> None:
 def test_a_file_gives_back_what_was_written(tmp_path: Path, purpose: parquet.Purpose) -> None:
     rows = sort_rows(three_instruments(2000), QUOTES)
     path = tmp_path / "part.parquet"
-    stats = write_file(path, rows, QUOTES, purpose=purpose, metadata={"lake.content_hash": "17"})
+    stats = write_file(path, rows, QUOTES, purpose=purpose)
     back = pq.read_table(path)
     assert back.equals(rows)
     assert content_hash(back) == content_hash(rows)
     assert list(tmp_path.iterdir()) == [path]
     footer = pq.read_metadata(path).metadata or {}
     assert footer[b"lake.table"] == b"quotes"
-    assert footer[b"lake.content_hash"] == b"17"
     assert (stats.rows, stats.size) == (2000, path.stat().st_size)
 
 

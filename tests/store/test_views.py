@@ -147,7 +147,7 @@ def test_leaving_files_out_never_changes_an_answer(sql: Connection, condition: s
     ],
 )
 def test_conditions_choose_files(filled: Root, conditions: list[list[str]], files: int) -> None:
-    listing = Table.open(filled, TRADES, create=False).listing()
+    listing = Table.open(filled, TRADES).listing()
     assert len(prune(listing, conditions)) == files
 
 
@@ -250,7 +250,7 @@ def test_nothing_can_be_written_changed_or_read_besides_the_tables(
     filled: Root, sql: Connection, tmp_path: Path, statement: str
 ) -> None:
     folder = filled.table("trades")
-    file = folder / Table.open(filled, TRADES, create=False).files()[0].path
+    file = folder / Table.open(filled, TRADES).files()[0].path
     outside = tmp_path / "outside.csv"
     before = _snapshot(filled)
     text = statement.format(file=file, folder=folder, outside=outside)
@@ -281,7 +281,7 @@ def test_a_wrong_statement_gets_the_engines_message(filled: Root, statement: str
 
 
 def test_a_lost_file_is_corruption_not_a_wrong_question(filled: Root) -> None:
-    table = Table.open(filled, TRADES, create=False)
+    table = Table.open(filled, TRADES)
     (table.folder / table.files()[0].path).unlink()
     with pytest.raises(CorruptionError, match="lake verify"):
         query(filled, "SELECT sum(price) FROM trades")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from typer.testing import CliRunner
 from cli import app
 from lake.delta import Table
 from lake.delta_log import commit_path, commit_versions, log_folder
-from lake.errors import LakeError
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import sealed_segments
@@ -117,9 +115,7 @@ def assert_stopped_in_one_line(root: Root, *verb: str) -> None:
     assert output.count("\n") == 1, output
 
 
-def test_random_bits_of_table_files_never_give_another_answer_unnoticed(
-    ingested: Root, tmp_path: Path
-) -> None:
+def test_no_flipped_bit_of_a_table_file_goes_unnoticed(ingested: Root, tmp_path: Path) -> None:
     root = copy_of(ingested, tmp_path / "lake")
     chance = kit.rng(31)
     for _ in range(FLIPS):
@@ -129,12 +125,9 @@ def test_random_bits_of_table_files_never_give_another_answer_unnoticed(
         content = path.read_bytes()
         rotten = bytearray(content)
         rotten[chance.randrange(len(rotten))] ^= 1 << chance.randrange(8)
-        before = read_table(root, name)
         path.write_bytes(rotten)
         problems = verify(root).problems
-        if not problems:  # a byte that no reader looks at, or of a file's index that only SQL stumbles over
-            with contextlib.suppress(LakeError):
-                assert read_table(root, name).equals(before)
+        assert problems
         assert all(path.name in problem for problem in problems), problems
         path.write_bytes(content)
 
