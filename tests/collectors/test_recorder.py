@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
@@ -21,10 +23,19 @@ from collectors.deribit.selection import (
     platform_channels,
     trade_channels,
 )
+from collectors.deribit.session import Unrecorded
 from collectors.recorder import Recorder
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError, VenueRefusedError, VenueUnavailableError
-from lake.events import Disconnected, Gap, SessionStarted, SessionStopped, Subscribed, decode_response
+from lake.events import (
+    Disconnected,
+    Gap,
+    GapOpened,
+    SessionStarted,
+    SessionStopped,
+    Subscribed,
+    decode_response,
+)
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
 from tests.collectors.venue import Call, Peer, answer_all, serving
@@ -121,6 +132,52 @@ def test_only_the_connection_that_was_lost_has_a_gap() -> None:
             assert gap.end_ns == sink.time_of(tick(2, again.channels[0]))
             assert gap.connection == sink.events(Disconnected)[0].connection
             assert (summary.reconnects, summary.gaps) == (1, 1)
+
+    run(scenario())
+
+
+def test_trades_of_silences_that_the_last_life_left_open_are_listed() -> None:
+    """One of a connection with trades on it, one of a channel of trades; a book's is claimed and no more."""
+
+    async def scenario() -> None:
+        end_ns = time.time_ns() - 60_000_000_000
+        silent = [
+            GapOpened(
+                start_ns=end_ns - n * 1_000_000_000,
+                end_ns=end_ns,
+                cause="silence",
+                connection=1,
+                channel=channel,
+            )
+            for n, channel in ((20, None), (30, "trades.any.BTC.100ms"), (40, "book.BTC-PERPETUAL.100ms"))
+        ]
+        async with serving() as venue:
+            none = b'{"jsonrpc":"2.0","result":{"trades":[],"has_more":false}}'
+            venue.rest = [(200, body(ROWS)), (200, none)]
+            sink = MemorySink()
+            chosen = settings(venue.ws_url, venue.rest_url, currencies=("BTC",), kinds=())
+            left = Unrecorded(end_ns, "crashed", {}, tuple(silent))
+            recorder = Recorder(chosen, sink, unrecorded=left)
+            running = asyncio.create_task(recorder.run())
+            await venue.peer()
+            await sink.until(lambda: sum(gap.healed for gap in sink.events(Gap)) == 2)
+            recorder.stop()
+            await running
+            told = {
+                (gap.start_ns, gap.channel): gap.healed for gap in sink.events(Gap) if gap.cause == "silence"
+            }
+            assert told == {
+                (silent[0].start_ns, None): False,
+                (silent[0].start_ns, "trades.any.BTC.100ms"): True,
+                (silent[1].start_ns, "trades.any.BTC.100ms"): True,
+                (silent[2].start_ns, "book.BTC-PERPETUAL.100ms"): False,
+            }
+            asked = [parse_qs(urlsplit(url).query) for url in venue.rest_asked if "last_trades_by_cur" in url]
+            for gap in silent[:2]:
+                [one] = [
+                    q for q in asked if int(q["start_timestamp"][0]) == (gap.start_ns - 5 * 10**9) // 10**6
+                ]
+                assert int(one["end_timestamp"][0]) * 10**6 >= end_ns
 
     run(scenario())
 
