@@ -34,8 +34,8 @@ class _Alarmed:
     def book_mended(self, channel: str) -> None:
         raise AssertionError(channel)
 
-    def book_whole(self, connection: int, channel: str, whole: Whole) -> None:
-        raise AssertionError(connection, channel, whole)
+    def book_whole(self, channel: str, whole: Whole) -> None:
+        raise AssertionError(channel, whole)
 
     def trades_missing(self, connection: int, channel: str, hole: Hole) -> None:
         raise AssertionError(connection, channel, hole)

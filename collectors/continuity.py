@@ -12,6 +12,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
+from math import inf
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -220,6 +221,8 @@ class Silence:
         self._arrivals: dict[str, deque[int]] = {}
         self._silent: dict[str | None, int] = {}
         self._rested_ns: dict[str, int] = {}
+        self._patience: dict[str, tuple[int, float]] = {}
+        """What `_patience_ns` came to, and after which arrival: most channels are still for many checks."""
         self._newest_ns = 0
         self._all_silent_until_ns = 0
 
@@ -244,6 +247,9 @@ class Silence:
             last_ns = arrivals[-1]
             if now_ns - last_ns <= SILENCE_MIN_S * S_IN_NS:
                 continue
+            patience_ns = self._patience_ns(channel, arrivals)
+            if patience_ns == inf:
+                continue
             rests_ns = resting_ns(channel)
             if rests_ns is not None:
                 self._rested_ns[channel] = now_ns
@@ -251,7 +257,7 @@ class Silence:
                 continue
             since_ns = max(last_ns, self._rested_ns.get(channel, 0), self._all_silent_until_ns)
             pause_ns = now_ns - since_ns
-            if pause_ns > SILENCE_MIN_S * S_IN_NS and pause_ns > _patience_ns(arrivals):
+            if pause_ns > SILENCE_MIN_S * S_IN_NS and pause_ns > patience_ns:
                 quiet.append(Quiet(channel, since_ns))
         if None in self._silent:
             return [], ended + (self._end((None,), now_ns) if not quiet else [])
@@ -270,6 +276,7 @@ class Silence:
         for channel in gone:
             del self._arrivals[channel]
             self._rested_ns.pop(channel, None)
+            self._patience.pop(channel, None)
         return gone, self._end(tuple(gone), now_ns)
 
     def interrupted(self, since_ns: int) -> list[Silent]:
@@ -277,7 +284,14 @@ class Silence:
         ended = self._end(tuple(self._silent), since_ns)
         self._arrivals.clear()
         self._rested_ns.clear()
+        self._patience.clear()
         return ended
+
+    def _patience_ns(self, channel: str, arrivals: deque[int]) -> float:
+        known = self._patience.get(channel)
+        if known is None or known[0] != arrivals[-1]:
+            known = self._patience[channel] = arrivals[-1], _patience_ns(arrivals)
+        return known[1]
 
     def _end(self, channels: tuple[str | None, ...], until_ns: int) -> list[Silent]:
         return [Silent(c, self._silent.pop(c), until_ns) for c in channels if c in self._silent]
@@ -287,10 +301,10 @@ def _patience_ns(arrivals: deque[int]) -> float:
     stamps = list(arrivals)
     pauses = [later - earlier for earlier, later in pairwise(stamps)]
     if len(pauses) < ARRIVALS_KEPT // 2:
-        return float("inf")
+        return inf
     usual = median(pauses)
     if usual >= LIQUID_S * S_IN_NS:
-        return float("inf")
+        return inf
     return max(_MEDIANS_OF_SILENCE * usual, _PAUSES_OF_SILENCE * max(pauses))
 
 

@@ -133,17 +133,8 @@ class Healer:
         if self._sessions and session is self._sessions[0]:
             self.watch.market.forget()  # it carries what is said about the market
 
-    def back(self, session: Session, gap: Gap) -> None:
-        """A connection lacks what is in `gap`: of that, the trades can be had again."""
-        del session
-        self.list_trades(gap)
-
-    def refused(self, gap: Gap) -> None:
-        """A channel lacks what is in `gap`: if it brings trades, they can be had again."""
-        self.list_trades(gap)
-
-    def list_trades(self, gap: Gap) -> None:
-        """Have the trades listed that `gap` (of a connection, or of one of its channels) may have cost."""
+    def over(self, gap: Gap) -> None:
+        """A connection, or one of its channels, lacks what is in `gap`: of that, trades can be had again."""
         for channel in self._trade_channels(gap.connection):
             if gap.channel in (None, channel):
                 self.trades.absent(channel, gap)
@@ -172,9 +163,8 @@ class Healer:
         if gap is not None:
             self._tape.holes.withdraw(gap)
 
-    def book_whole(self, connection: int, channel: str, whole: Whole) -> None:
+    def book_whole(self, channel: str, whole: Whole) -> None:
         """The snapshot has come: the gap is over."""
-        del connection
         if channel in self._retries:
             self._retries[channel].in_vain = 0
         self._close_book(channel, whole.at_ns)
@@ -234,7 +224,7 @@ class Healer:
             if silent.until_ns - gap.start_ns <= SILENCE_MIN_S * S_IN_NS:
                 self._tape.holes.withdraw(gap)
                 continue
-            self.list_trades(self._tape.holes.close(gap, silent.until_ns))
+            self.over(self._tape.holes.close(gap, silent.until_ns))
 
     async def _ask_status(self, rest: RestClient) -> None:
         """While something is silent, or said to be locked, ask whether the market is open."""
@@ -244,11 +234,10 @@ class Healer:
                 continue
             try:
                 reply = await rest.get("status")
+                self._tape.response(reply.as_record())
                 self.watch.market.status(reply.result, self._tape.now_ns())
             except (LakeError, *wire.DECODE_ERRORS) as error:
                 _log.warning("the venue does not say whether it is open: %s", error)
-                continue
-            self._tape.response(reply.as_record())
 
     # -- books, and channels refused
 

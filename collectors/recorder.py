@@ -162,7 +162,7 @@ class Recorder:
         if self._unrecorded is None:
             return
         for gap in filterfalse(is_to_heal, self._unrecorded.holes):
-            self.healer.list_trades(self._tape.holes.close(gap, gap.end_ns or gap.start_ns))
+            self.healer.over(self._tape.holes.close(gap, gap.end_ns or gap.start_ns))
         numbers = {session.number for session in self.sessions}
         for number, since_ns in self._unrecorded.earlier_ns.items():
             if number not in numbers:

@@ -255,9 +255,9 @@ class TradeHealer:
     async def _ask(self, method: str, question: Question, rest: RestClient) -> list[TradeNumber]:
         """The trades in the venue's answer, which is recorded."""
         reply = await rest.get(method, question)
+        self._tape.response(reply.as_record())
         found = trade_numbers(reply.result)
         self.answers += 1
-        self._tape.response(reply.as_record())
         return found
 
     def _close(self, case: _Case) -> None:

@@ -22,7 +22,7 @@ from collectors.deribit import columns, wire
 from collectors.deribit.answer import EPOCH_US, Answer, Span, recorded
 from collectors.deribit.columns import MS_IN_US, Floats, Instruments, Ints, floats, numbers, times, words
 from collectors.deribit.decode import Decoded
-from collectors.deribit.names import index_family
+from collectors.deribit.names import INDEX_FAMILY, family, index_family
 from lake.errors import InputError, SchemaDriftError
 
 CHART: Final = "get_tradingview_chart_data"
@@ -86,7 +86,8 @@ class _Settlement(Struct, gc=False, kw_only=True):
 
     type: str
     timestamp: wire.Milliseconds
-    instrument_name: str
+    instrument_name: str | None = None
+    """Documented for settlements and deliveries; a bankruptcy is of the currency that was asked for."""
     index_price: wire.Number = wire.ABSENT
     mark_price: wire.Number = wire.ABSENT
     position: wire.Number = wire.ABSENT
@@ -208,9 +209,10 @@ def settlements(answer: Answer) -> Decoded:
     except wire.DECODE_ERRORS as error:
         raise answer.unreadable(error) from None
     told = page.settlements
-    known = Instruments()
+    currency = answer.params.get("currency", "")
+    known = Instruments(lambda name: INDEX_FAMILY if name == currency else family(name))
     try:
-        codes = np.array([known.code(row.instrument_name) for row in told], np.int32)
+        codes = np.array([known.code(row.instrument_name or currency) for row in told], np.int32)
     except InputError as error:
         raise answer.unreadable(error) from None
     ticks = np.array([row.timestamp for row in told], np.int64)
@@ -225,7 +227,7 @@ def settlements(answer: Answer) -> Decoded:
     if page.continuation is None:
         start_us = EPOCH_US
     span = Span(
-        "settlements", answer.params.get("currency", ""), answer.params.get("type"), min(start_us, end_us), end_us,
+        "settlements", currency, answer.params.get("type"), min(start_us, end_us), end_us,
         cursor=page.continuation,
     )  # fmt: skip
     return recorded(Decoded({"settlements": rows}), answer, span)

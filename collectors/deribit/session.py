@@ -66,11 +66,9 @@ class GapListener(Protocol):
     def lost(self, session: Session, since_ns: int) -> None:
         """`session` has lacked everything since `since_ns`."""
 
-    def back(self, session: Session, gap: Gap) -> None:
-        """`session` has all its subscriptions again, or is at its end; `gap` is what it lacks."""
-
-    def refused(self, gap: Gap) -> None:
-        """The venue had refused one channel for the time of `gap`, which is over."""
+    def over(self, gap: Gap) -> None:
+        """A connection has all its subscriptions again or is at its end, or a channel is refused no longer: `gap`
+        is what it lacks."""
 
 
 class Session:
@@ -109,9 +107,7 @@ class Session:
         self._settings = settings
         self._tape = tape
         self._asker = Asker(settings, pace)
-        self._subscriptions = Subscriptions(
-            number, channels, self._asker, tape, on_refused=listener.refused if listener is not None else None
-        )
+        self._subscriptions = Subscriptions(number, channels, self._asker, tape, self._tell_over)
         self._backoff = backoff or Backoff(settings.backoff)
         self._transport = transport or TRANSPORTS[settings.transport]
         self._listener = listener
@@ -180,7 +176,7 @@ class Session:
         finally:
             now_ns = self._tape.now_ns()
             self._subscriptions.lost(now_ns)
-            self._tell_back(self._end_gap(now_ns))
+            self._tell_over(self._end_gap(now_ns))
 
     def _has_been_stable(self) -> bool:
         """Whether the last connection lived long enough to forgive the failures before it."""
@@ -285,7 +281,7 @@ class Session:
             told_ns, recv_ns = self._tape.now_ns(), self._tape.now_ns()
             gap = self._end_gap(recv_ns, told_ns)
             self._last_frame_ns = self._tape.frame(payload, self.number, recv_ns)
-            self._tell_back(gap)
+            self._tell_over(gap)
         else:
             self._last_frame_ns = self._tape.frame(payload, self.number)
         if self._on_lifecycle is not None and is_lifecycle(payload):
@@ -316,9 +312,9 @@ class Session:
         self.gaps += 1
         return gap
 
-    def _tell_back(self, gap: Gap | None) -> None:
+    def _tell_over(self, gap: Gap | None) -> None:
         if gap is not None and self._listener is not None:
-            self._listener.back(self, gap)
+            self._listener.over(gap)
 
     # -- asking
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class Subscriptions:
     """The channels of connection `number`. Not acknowledged and still wanted, a channel with a table is a gap.
 
-    `on_refused` is handed each such gap when it is over.
+    `on_over` is handed each such gap when it is over.
     """
 
     def __init__(
@@ -30,8 +30,7 @@ class Subscriptions:
         channels: Sequence[str],
         asker: Asker,
         tape: Tape,
-        *,
-        on_refused: Callable[[Gap], None] | None = None,
+        on_over: Callable[[Gap], None],
     ) -> None:
         self.wanted = list(dict.fromkeys(channels))
         """What is wanted now; after every reconnect, it is asked for whole."""
@@ -42,7 +41,7 @@ class Subscriptions:
         self._number = number
         self._asker = asker
         self._tape = tape
-        self._on_refused = on_refused
+        self._on_over = on_over
         self._refused: dict[str, GapOpened] = {}
 
     def want(self, channels: Sequence[str]) -> list[str]:
@@ -129,6 +128,4 @@ class Subscriptions:
 
     def _end_refusals(self, channels: Iterable[str], end_ns: int) -> None:
         for channel in list(channels):
-            gap = self._tape.holes.close(self._refused.pop(channel), end_ns)
-            if self._on_refused is not None:
-                self._on_refused(gap)
+            self._on_over(self._tape.holes.close(self._refused.pop(channel), end_ns))

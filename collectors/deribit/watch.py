@@ -69,7 +69,7 @@ class Reactions(Protocol):
     def book_mended(self, channel: str) -> None:
         """What it lacked has come late: it can be built, and nothing was missing."""
 
-    def book_whole(self, connection: int, channel: str, whole: Whole) -> None:
+    def book_whole(self, channel: str, whole: Whole) -> None:
         """A broken book can be built again."""
 
     def trades_missing(self, connection: int, channel: str, hole: Hole) -> None:
@@ -162,7 +162,7 @@ class Watch:
         elif data.type == "snapshot":
             whole = self.books.snapshot(channel, data.change_id, recv_ns)
             if whole is not None:
-                self._reactions.book_whole(connection, channel, whole)
+                self._reactions.book_whole(channel, whole)
 
     def _trades(self, connection: int, channel: str, recv_ns: int, payload: bytes) -> None:
         for trade in notified_trades(payload):

@@ -63,7 +63,11 @@ _VOLATILITY_INDEX: Final = (
 
 _SETTLEMENTS: Final = (
     VENUE,
-    text("instrument", "Instrument, or name of the index where type is delivery_price.", null=False),
+    text(
+        "instrument",
+        "Instrument; of a delivery_price the index; of a bankruptcy that names none the currency.",
+        null=False,
+    ),
     TS,
     SHARED_RECV_TS,
     text("type", "settlement, delivery, bankruptcy, or delivery_price of an index.", null=False),
