@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from lake.content import content_hash
 from lake.crashpoints import reach
-from lake.datafile import DataFile, Partition
+from lake.datafile import HASH_MODULUS, DataFile, Partition
 from lake.delta import Table
 from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
@@ -41,7 +41,6 @@ from pipeline.ranges import cut
 
 log = logging.getLogger(__name__)
 
-HASH_MODULUS: Final = 1 << 64
 FINISHED: Final = "c"
 """Origin of files that hold a whole closed day, sorted and without duplicates."""
 ROLLED_UP: Final = "r"
@@ -131,12 +130,16 @@ def compact(
     settings = settings or CompactSettings()
     now = now or datetime.datetime.now(datetime.UTC)
     report = CompactReport()
-    for name in tables or TABLES:
+    wanted = tables or tuple(TABLES)
+    for name in wanted:
         if name not in TABLES:
             raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+    for name in wanted:
         doing = f"compacting {name}"
         with disk_full_told(doing), exclusive(root.locks / f"compact-{name}.lock", doing):
-            table = Table.open(root, TABLES[name])
+            table = Table.find(root, TABLES[name])
+            if table is None:
+                continue
             due = [] if table.spec.derived else _due(table, settings, days, now.date())
             job = partial(_rewrite_if_whole, root, name, settings)
             for result in executor(settings.workers).map(job, due):

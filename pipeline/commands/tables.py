@@ -72,8 +72,9 @@ def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag
 
     this: Invocation = context.obj
     root = this.root()
-    done = derive_bars(root, months=as_months(month), progress=progress)
-    compared = agreement(root)
+    months = as_months(month)
+    done = derive_bars(root, months=months, progress=progress)
+    compared = agreement(root, months=months)
     if as_json:
         made = [dataclasses.asdict(part) for part in done]
         typer.echo(json.dumps({"derived": made, "agreement": compared}, default=str, indent=1))
