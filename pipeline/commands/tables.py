@@ -39,7 +39,7 @@ def compact(
 
     this: Invocation = context.obj
     days = as_days(date)
-    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table)
+    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table, progress=progress)
     show(report.as_rows(), title="compacted", as_json=as_json)
 
 
