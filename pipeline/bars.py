@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collectors.deribit.names import parse_name
 from lake.datafile import DataFile, Partition
@@ -58,6 +59,7 @@ _AGREEMENT: Final = """
         max(abs(b.close / c.close - 1)) AS "largest difference of closes"
     FROM bars b JOIN candles c USING (venue, instrument, resolution, ts)
     WHERE b.source = 'trades' AND b.resolution = '1m' AND c.volume > 0
+        AND c.source = 'venue' {of_months}
     GROUP BY b.instrument ORDER BY "prices differ" DESC, b.instrument
 """
 
@@ -69,15 +71,13 @@ def derive_bars(
     return bring_up_to_date(root, _DERIVATION, months=months, progress=progress)
 
 
-def agreement(root: Root) -> list[dict[str, Any]]:
-    """Per instrument: minutes for which there are bars from trades and candles of the venue, and how many differ."""
-    rows: list[dict[str, Any]] = query(root, _AGREEMENT).to_pylist()
+def agreement(root: Root, *, months: Sequence[dt.date] | None = None) -> list[dict[str, Any]]:
+    """Per instrument: minutes (or only those of `months`, their first days) for which there are bars from trades and
+    candles of the venue, and how many differ."""
+    days = ", ".join(f"DATE '{month}'" for month in months or ())
+    of_months = f"AND b.date IN ({days}) AND c.date IN ({days})" if days else ""
+    rows: list[dict[str, Any]] = query(root, _AGREEMENT.format(of_months=of_months)).to_pylist()
     return rows
-
-
-def month_end(first: dt.date) -> dt.date:
-    """The first day after the month that begins with `first`."""
-    return SPEC.closes(first)
 
 
 def _inputs(root: Root) -> Mapping[Partition, Sequence[DataFile]]:
@@ -93,7 +93,7 @@ def _compute(connection: Connection, partition: Partition) -> pa.Table:
     parts = []
     for resolution, interval in RESOLUTIONS.items():
         words = {"resolution": resolution, "interval": interval}
-        span = {**of_month, "end": month_end(partition.date)}
+        span = {**of_month, "end": SPEC.closes(partition.date)}
         parts.append(_with_amounts(connection.query(_FROM_TRADES.format(**words), span)))
         if resolution != "1m":
             longer = connection.query(_FROM_CANDLES.format(**words), of_month)
@@ -103,7 +103,9 @@ def _compute(connection: Connection, partition: Partition) -> pa.Table:
 
 def _with_amounts(bars: pa.Table) -> pa.Table:
     """Volume and cost, out of the three sums that either may be."""
-    inverse = np.array([_trades_in_usd(name) for name in bars["instrument"].to_pylist()], np.bool_)
+    names = pc.unique(bars["instrument"]).to_pylist()
+    in_usd = pa.array([name for name in names if _trades_in_usd(name)], pa.string())
+    inverse = pc.is_in(bars["instrument"], value_set=in_usd).to_numpy()
     amount, worth, coins = (bars[name].to_numpy() for name in ("amount", "worth", "coins"))
     bars = bars.append_column("volume", pa.array(np.where(inverse, coins, amount), pa.float64()))
     bars = bars.append_column("cost", pa.array(np.where(inverse, amount, worth), pa.float64()))

@@ -38,6 +38,7 @@ _BASIS: Final = """
     ), minutes AS (
         SELECT venue, instrument, ts, arg_min(close, recv_ts) AS close FROM candles
         WHERE date = $month AND resolution = '1m' AND close IS NOT NULL
+            AND (family = 'future' OR suffix(family, 'perpetual'))  -- not the candles of options
         GROUP BY venue, instrument, ts
     ), index_minutes AS (
         SELECT venue, instrument, time_bucket(INTERVAL '1 minute', ts) AS ts, last(price ORDER BY ts) AS price

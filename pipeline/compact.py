@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from lake.locks import exclusive
 from lake.parquet import drop_duplicates, sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
+from pipeline.derivation import Progress
 from pipeline.executor import executor
 from pipeline.ranges import cut
 
@@ -113,10 +114,12 @@ def compact(
     days: Sequence[datetime.date] | None = None,
     tables: Sequence[str] | None = None,
     now: datetime.datetime | None = None,
+    progress: Progress | None = None,
 ) -> CompactReport:
     """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress.
 
-    `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do.
+    `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do. `progress`
+    shows how far each table is.
 
     Raises:
         InputError: `tables` names one that does not exist.
@@ -128,15 +131,20 @@ def compact(
     settings = settings or CompactSettings()
     now = now or datetime.datetime.now(datetime.UTC)
     report = CompactReport()
-    for name in tables or TABLES:
+    wanted = tables or tuple(TABLES)
+    for name in wanted:
         if name not in TABLES:
             raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+    for name in wanted:
         doing = f"compacting {name}"
         with disk_full_told(doing), exclusive(root.locks / f"compact-{name}.lock", doing):
-            table = Table.open(root, TABLES[name])
+            table = Table.find(root, TABLES[name])
+            if table is None:
+                continue
             due = [] if table.spec.derived else _due(table, settings, days, now.date())
             job = partial(_rewrite_if_whole, root, name, settings)
-            for result in executor(settings.workers).map(job, due):
+            results: Iterable[Rewritten | str] = executor(settings.workers).map(job, due)
+            for result in progress(results, len(due)) if progress and due else results:
                 if isinstance(result, Rewritten):
                     report.rewritten.append(result)
                 else:

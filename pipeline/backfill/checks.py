@@ -26,13 +26,15 @@ TABLE_OF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: `count` of `what`, in how many instruments, the first by name; `bad` if it should be none."""
+    """One finding: `count` of `what`, in how many instruments, the first by name; `bad` if it should be none,
+    `repeated` if it is of rows that compaction drops."""
 
     what: str
     count: int
     instruments: int = 0
     first: str | None = None
     bad: bool = False
+    repeated: bool = False
 
     def as_row(self) -> dict[str, Any]:
         """For display."""
@@ -103,7 +105,7 @@ def _candles(planning: Planning) -> list[Check]:
         _summed(f"{unit} missing: the venue has none", counts["theirs"]),
         _summed(f"{unit} missing: not asked for yet", counts["ours"], bad=True),
         _summed(f"{unit} without high >= open, close >= low", counts["crooked"], bad=True),
-        _summed(f"{unit} held twice", counts["twice"], bad=True),
+        _summed(f"{unit} held twice", counts["twice"], bad=True, repeated=True),
     ]
 
 
@@ -182,9 +184,9 @@ def _repeated(lake: Ledger, table: str) -> Check:
         "SELECT coalesce(sum(n - 1), 0)::BIGINT AS n, count(DISTINCT instrument) AS names, min(instrument) AS first"  # noqa: S608
         f" FROM (SELECT {key}, count(*) AS n FROM {table} GROUP BY ALL HAVING count(*) > 1)"
     )[0]
-    return Check(f"rows of {table} held twice", row["n"], row["names"], row["first"], bad=True)
+    return Check(f"rows of {table} held twice", row["n"], row["names"], row["first"], bad=True, repeated=True)
 
 
-def _summed(what: str, by_name: dict[str, int], *, bad: bool = False) -> Check:
+def _summed(what: str, by_name: dict[str, int], *, bad: bool = False, repeated: bool = False) -> Check:
     some = sorted(name for name, count in by_name.items() if count)
-    return Check(what, sum(by_name.values()), len(some), some[0] if some else None, bad)
+    return Check(what, sum(by_name.values()), len(some), some[0] if some else None, bad, repeated)

@@ -48,6 +48,15 @@ class Unit:
     requests: int = 1
 
 
+def single(host: Host, method: str, params: Mapping[str, str | int]) -> Callable[[Ask], Awaitable[None]]:
+    """Work that is one question."""
+
+    async def work(ask: Ask) -> None:
+        await ask(host, method, params)
+
+    return work
+
+
 @dataclass(slots=True)
 class Progress:
     """How far a run is."""

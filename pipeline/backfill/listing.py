@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.backfill.engine import Ask, Host, Unit
+from pipeline.backfill.engine import Host, Unit, single
 from pipeline.backfill.plan import Plan, Planning
 
 METHOD = "get_instruments"
@@ -25,12 +25,6 @@ def plan(planning: Planning) -> Plan:
                 row.recv_us >= since_us and row.resolution == "any" and row.refusal is None for row in rows
             ):
                 continue
-            found.units.append(_list(dataset, host, currency, expired))
+            work = single(host, METHOD, {"currency": currency, "expired": expired})
+            found.units.append(Unit(dataset, currency, "list", work, host))
     return found
-
-
-def _list(dataset: str, host: Host, currency: str, expired: str) -> Unit:
-    async def work(ask: Ask) -> None:
-        await ask(host, METHOD, {"currency": currency, "expired": expired})
-
-    return Unit(dataset, currency, "list", work, host)

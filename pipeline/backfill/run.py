@@ -139,7 +139,7 @@ class Job:
         """Check what is held, and rewrite what is held twice; rows dropped."""
         dropped = drop_repeated(self.root, self.dataset, days) if days else 0
         report.checks = self._checked()
-        if any(found.count for found in report.checks if found.what.endswith("held twice")):
+        if any(found.count for found in report.checks if found.repeated):
             dropped += drop_repeated(self.root, self.dataset)
             report.checks = self._checked()
         return dropped

@@ -25,7 +25,7 @@ from collectors.deribit.history_answers import (
 )
 from lake.errors import InputError
 from pipeline.backfill import ledger
-from pipeline.backfill.engine import Ask, Unit
+from pipeline.backfill.engine import Ask, Unit, single
 from pipeline.backfill.ledger import Recorded
 from pipeline.backfill.plan import Choice, Plan, Planning
 from pipeline.backfill.spans import cut, lacking
@@ -212,7 +212,5 @@ async def _ask_deliveries(name: str, first_ms: int, now_ms: int, ask: Ask) -> No
 
 
 def _one(dataset: str, subject: str, start_ms: int, method: str, params: Mapping[str, str | int]) -> Unit:
-    async def work(ask: Ask) -> None:
-        await ask("venue", method, params)
-
-    return Unit(dataset, subject, f"{ledger.moment(start_ms * 1000):%Y-%m-%d}", work)
+    what = f"{ledger.moment(start_ms * 1000):%Y-%m-%d}"
+    return Unit(dataset, subject, what, single("venue", method, params))

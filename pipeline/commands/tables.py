@@ -39,7 +39,7 @@ def compact(
 
     this: Invocation = context.obj
     days = as_days(date)
-    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table)
+    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table, progress=progress)
     show(report.as_rows(), title="compacted", as_json=as_json)
 
 
@@ -72,8 +72,9 @@ def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag
 
     this: Invocation = context.obj
     root = this.root()
-    done = derive_bars(root, months=as_months(month), progress=progress)
-    compared = agreement(root)
+    months = as_months(month)
+    done = derive_bars(root, months=months, progress=progress)
+    compared = agreement(root, months=months)
     if as_json:
         made = [dataclasses.asdict(part) for part in done]
         typer.echo(json.dumps({"derived": made, "agreement": compared}, default=str, indent=1))

@@ -124,6 +124,8 @@ def test_longer_bars_from_candles_and_how_they_agree_with_trades(root: Root) -> 
     assert math.isclose(hour["volume"], 25.0)
     (found,) = agreement(root)
     assert (found["minutes compared"], found["prices differ"], found["volumes differ"]) == (2, 1, 0)
+    assert agreement(root, months=[START.date().replace(day=1)]) == [found]
+    assert agreement(root, months=[dt.date(2026, 2, 1)]) == []
 
 
 def test_amounts_of_options_and_linear_contracts_are_coins(root: Root) -> None:

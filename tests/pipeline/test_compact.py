@@ -181,4 +181,5 @@ def test_damaged_input_is_never_replaced(ingested: Root) -> None:
 
 def test_unknown_table_is_refused(recorded: Root) -> None:
     with pytest.raises(InputError, match="no table 'quote'; there are quotes, trades"):
-        compact(recorded, tables=["quote"])
+        compact(recorded, tables=["quotes", "quote"])
+    assert not any(recorded.tables.iterdir()), "nothing is begun"
