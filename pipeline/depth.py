@@ -16,10 +16,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from lake.books.instant import DAY_US, HOUR_US, LATE_US, timeline_of
-from lake.books.reading import BookReader, Register, complete_books, heard, holes, micros
-from lake.books.silence import Holes, still_true
-from lake.books.timeline import (
+from lake.books.arrays import (
     ASK,
     BID,
     NO_BOOK,
@@ -29,9 +26,12 @@ from lake.books.timeline import (
     Books,
     Flags,
     Levels,
-    Timeline,
     joined,
 )
+from lake.books.instant import DAY_US, HOUR_US, LATE_US, timeline_of
+from lake.books.reading import BookReader, Register, complete_books, heard, holes, micros
+from lake.books.silence import Holes, still_true
+from lake.books.timeline import Timeline
 from lake.datafile import DataFile
 from lake.errors import SettingsError
 from lake.root import Root

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from lake.books.arrays import NO_BOOK, PROVEN
 from lake.books.instant import MISSING, NEVER, sides, timeline_of
 from lake.books.reading import BookReader, Register, micros
-from lake.books.timeline import NO_BOOK, PROVEN
 from lake.root import Root
 from lake.schema import TABLES
 from lake.views import Connection, connect

@@ -8,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from lake.books.arrays import ASK, BID, BROKEN, NO_BOOK, PROVEN, Books
 from lake.books.reading import BookReader, Register, complete_books, heard, holes, micros, moment
 from lake.books.silence import still_true
-from lake.books.timeline import ASK, BID, BROKEN, NO_BOOK, PROVEN, Books, Timeline
+from lake.books.timeline import Timeline
 from lake.errors import InputError
 from lake.root import Root
 from lake.views import Connection, connect

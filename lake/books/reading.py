@@ -12,8 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lake.books.arrays import (
+    ASK,
+    BID,
+    NEITHER,
+    NO_MESSAGE,
+    NO_ROWS,
+    Books,
+    Codes,
+    Ints,
+    Levels,
+    Rows,
+    joined,
+)
 from lake.books.silence import Holes
-from lake.books.timeline import ASK, BID, NEITHER, NO_MESSAGE, Books, Codes, Ints, Levels, Rows
 from lake.datafile import DataFile
 from lake.delta import Table
 from lake.delta_errors import delta_errors
@@ -93,7 +105,7 @@ class BookReader:
             self._numbered(rows, family)
             for rows, family in self._pieces(files, start_us, stop_us, instrument)
         ]
-        return _concatenated(parts)
+        return parts[0] if len(parts) == 1 else joined([NO_ROWS, *parts])
 
     def _pieces(
         self, files: Sequence[DataFile], start_us: int, stop_us: int, instrument: str | None
@@ -206,29 +218,6 @@ def _doubles(column: Any) -> np.ndarray:
     return np.asarray(pc.fill_null(column.combine_chunks(), np.nan))
 
 
-def _concatenated(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    kinds = (
-        np.int32,
-        np.int64,
-        np.int64,
-        np.bool_,
-        np.int64,
-        np.int64,
-        np.int16,
-        np.int8,
-        np.float64,
-        np.float64,
-    )
-    return Rows(
-        *(
-            np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)])
-            for name, kind in zip(Rows.__dataclass_fields__, kinds, strict=True)
-        )
-    )
-
-
 def holes(root: Root) -> Holes:
     """The gaps on record that may concern books."""
     table = Table.find(root, TABLES["gaps"])
@@ -293,10 +282,7 @@ def complete_books(
     found = Books.none(len(register))
     for target, name in ((found.change_id, "change_id"), (found.ts, "book_ts"), (found.recv, "book_recv_ts")):
         target[numbers] = _longs(answer[name])
-    parts = [_levels(answer, numbers, BID, "bid"), _levels(answer, numbers, ASK, "ask")]
-    levels = Levels(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in Levels.__dataclass_fields__)
-    )
+    levels = joined([_levels(answer, numbers, BID, "bid"), _levels(answer, numbers, ASK, "ask")])
     order = np.lexsort((levels.side, levels.book))
     return Books(found.change_id, found.ts, found.recv, found.status, levels.take(order))
 
