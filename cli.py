@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import enum
+import errno
 import logging
 import os
 import sys
@@ -35,16 +36,26 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+REFUSED_BY_FILE_SYSTEM: Final = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
+"""What the place of a lake or file can do to any verb; that is told in one line too."""
 
 
 class _Group(TyperGroup):
-    """Turns our errors into one line and an exit code; anything else is a bug and shows its traceback."""
+    """Turns our errors, and what the file system refuses, into one line and an exit code; anything else is a bug
+    and shows its traceback.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except LakeError as error:
             _fail(error)
+        except OSError as error:
+            if error.errno not in REFUSED_BY_FILE_SYSTEM:
+                raise
+            typer.echo(f"lake: {error.filename or 'a file'} cannot be used: {error.strerror}", err=True)
+            raise typer.Exit(1 if error.errno in FULL else 2) from error
 
 
 def _fail(error: LakeError) -> NoReturn:

@@ -29,7 +29,7 @@ from rich.console import Console
 from bench.compaction import DAY, fill, quotes
 from bench.harness import Figure, cpu, report
 from bench.real_chains import REAL_DATA, Snapshot, snapshots
-from lake.display import as_table
+from lake.display import as_tables
 from lake.root import open_root
 from pipeline.compact import compact
 from pipeline.surface.fit import Smile, errors_of, fit_surface
@@ -143,7 +143,7 @@ def main() -> None:
         }
         for (file, year, currency, source), tally in sorted(tallies.items())
     ]
-    Console(width=WIDTH, highlight=False).print(as_table(rows, "Surfaces of recorded chains"))
+    Console(width=WIDTH, highlight=False).print(*as_tables(rows, "Surfaces of recorded chains", WIDTH))
     for title, name in (("No smile because of", "failures"), ("Quotes left out", "excluded")):
         total: Counter[str] = sum((getattr(tally, name) for tally in tallies.values()), Counter())
         sys.stdout.write(f"  {title}: " + ", ".join(f"{k} {n:,}" for k, n in total.most_common()) + "\n")
@@ -189,7 +189,7 @@ def _job(ticks: int) -> list[Figure]:
         fill(root, rows, FILES)
         compact(root, days=[DAY], tables=["quotes"])
         with cpu() as clock:
-            (done,) = compute(root).computed
+            (done,) = compute(root)
     what = f"{len(rows):,} quotes to {done.instants} surfaces of {done.smiles + done.failures} rows"
     return [Figure(what, clock.used / len(rows) * 1e6, "CPU-s/M quotes")]
 

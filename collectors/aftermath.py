@@ -7,7 +7,8 @@ need not be read further back than the last such statement. What it says is then
 - All others lack what came since the last record of all; or since the gap that this life was to close, where it
   ended before its connections were there.
 - A book without its snapshot, a silence, a channel refused ended with the life: from there on everything is lacking.
-- Trades that were still to be fetched are still to be fetched, and the next of an instrument follows the last seen.
+- Trades that were still to be fetched, or would have been when that ended, are still to be fetched; and the next of
+  an instrument follows the last seen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import Unrecorded
 from collectors.deribit.trade_answers import ANSWERS, TRADES_MARK, TradeNumber, notified_trades, trade_numbers
-from collectors.holes import CAUSE_CRASHED, CAUSE_STOPPED, Key, is_of_connection, is_to_heal, key_of
+from collectors.holes import CAUSE_CRASHED, CAUSE_STOPPED, Key, is_of_connection, key_of
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import (
     Event,
@@ -80,7 +81,7 @@ class _Tail:
             since_ns,
             cause,
             {gap.connection: gap.start_ns for gap in lost if gap.connection is not None},
-            tuple(gap if is_to_heal(gap) else _ended(gap, since_ns) for gap in rest),
+            tuple(_ended(gap, since_ns) for gap in rest),
             self.newest_trades,
         )
 

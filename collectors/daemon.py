@@ -10,9 +10,10 @@ from functools import partial
 from typing import Final
 
 from collectors.aftermath import unrecorded
+from collectors.deribit.columns import VENUE
 from collectors.ops.operations import OnBeat, Operations
 from collectors.ops.settings import OpsSettings
-from collectors.recorder import VENUE, Recorder, RecordingSummary
+from collectors.recorder import Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import BusyError, InputError
 from lake.root import Root

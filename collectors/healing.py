@@ -20,7 +20,7 @@ from typing import Final
 
 from collectors.continuity import S_IN_NS, SILENCE_MIN_S, Hole, Quiet, Silent, Skew, Whole
 from collectors.deribit import wire
-from collectors.deribit.channels import Channel, classify
+from collectors.deribit.channels import classify, is_all_trades
 from collectors.deribit.market_state import expired_ns
 from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
@@ -135,13 +135,23 @@ class Healer:
 
     def back(self, session: Session, gap: Gap) -> None:
         """A connection lacks what is in `gap`: of that, the trades can be had again."""
-        for channel in self._trade_channels(session.number):
-            self.trades.absent(channel, gap)
+        del session
+        self.list_trades(gap)
 
-    def _trade_channels(self, connection: int) -> list[str]:
+    def refused(self, gap: Gap) -> None:
+        """A channel lacks what is in `gap`: if it brings trades, they can be had again."""
+        self.list_trades(gap)
+
+    def list_trades(self, gap: Gap) -> None:
+        """Have the trades listed that `gap` (of a connection, or of one of its channels) may have cost."""
+        for channel in self._trade_channels(gap.connection):
+            if gap.channel in (None, channel):
+                self.trades.absent(channel, gap)
+
+    def _trade_channels(self, connection: int | None) -> list[str]:
         """Those channels of a connection that bring the trades of many instruments."""
         channels = (c for session in self._sessions if session.number == connection for c in session.channels)
-        return [channel for channel in channels if classify(channel) == Channel("trades")]
+        return [channel for channel in channels if is_all_trades(channel)]
 
     # -- what the watch tells
 
@@ -224,10 +234,7 @@ class Healer:
             if silent.until_ns - gap.start_ns <= SILENCE_MIN_S * S_IN_NS:
                 self._tape.holes.withdraw(gap)
                 continue
-            told = self._tape.holes.close(gap, silent.until_ns)
-            for channel in self._trade_channels(connection):
-                if silent.channel in (None, channel):
-                    self.trades.absent(channel, told)
+            self.list_trades(self._tape.holes.close(gap, silent.until_ns))
 
     async def _ask_status(self, rest: RestClient) -> None:
         """While something is silent, or said to be locked, ask whether the market is open."""

@@ -36,11 +36,6 @@ def is_of_connection(gap: GapOpened) -> bool:
     return gap.cause in WHOLE_CONNECTION and gap.channel is None
 
 
-def is_to_heal(gap: GapOpened) -> bool:
-    """Whether it is the trades that are lacking: those of the gap of a connection, or single ones."""
-    return gap.first_seq is not None or (gap.cause in WHOLE_CONNECTION and gap.channel is not None)
-
-
 class Holes:
     """Open gaps by what tells them apart. `write` puts an event into the stream, `now_ns` draws a stamp."""
 

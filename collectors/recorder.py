@@ -9,22 +9,22 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import filterfalse
 
 from collectors.book_sampling import BookSampler
+from collectors.deribit.columns import VENUE
 from collectors.deribit.rest import RestClient
 from collectors.deribit.selection import is_perpetual, lifecycle_channels, platform_channels, trade_channels
 from collectors.deribit.session import Session, Unrecorded
 from collectors.fleet import Fleet
 from collectors.funding import FundingHours
 from collectors.healing import Healer
-from collectors.holes import is_to_heal
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
+from collectors.trade_healing import is_to_heal
 from collectors.upkeep import Upkeep
 from lake.events import GapOpened, SessionStarted, SessionStopped
-
-VENUE = "deribit"
 
 _log = logging.getLogger(__name__)
 
@@ -148,23 +148,21 @@ class Recorder:
         )
 
     def _inherit(self) -> None:
-        """Close what the last life left open, and go on healing what it was healing."""
+        """Take over what the last life left open, and go on healing what it was healing."""
         if self._unrecorded is None:
             return
         for instrument, seq in self._unrecorded.newest_trades.items():
             self.healer.watch.trades.note(instrument, seq, self._unrecorded.first_ns)
-        holes = self._tape.holes
-        for gap in self._unrecorded.holes:
-            holes.adopt([gap])
-            if is_to_heal(gap):
-                self.healer.trades.inherit(gap)
-            else:
-                holes.close(gap, gap.start_ns if gap.end_ns is None else gap.end_ns)
+        self._tape.holes.adopt(self._unrecorded.holes)
+        for gap in filter(is_to_heal, self._unrecorded.holes):
+            self.healer.trades.inherit(gap)
 
-    def _close_forlorn(self) -> None:
-        """A connection of the last life that this one has not: what it lacked ended with that life."""
+    def _close_inherited(self) -> None:
+        """What ended with the last life; its connections' trades are listed over those that carry them now."""
         if self._unrecorded is None:
             return
+        for gap in filterfalse(is_to_heal, self._unrecorded.holes):
+            self.healer.list_trades(self._tape.holes.close(gap, gap.end_ns or gap.start_ns))
         numbers = {session.number for session in self.sessions}
         for number, since_ns in self._unrecorded.earlier_ns.items():
             if number not in numbers:
@@ -180,7 +178,7 @@ class Recorder:
         names = await self._upkeep.begin(rest)
         shared = trade_channels(settings) + lifecycle_channels(settings) + platform_channels(settings)
         self._fleet.deal(names, shared + self._upkeep.index_channels)
-        self._close_forlorn()
+        self._close_inherited()
         self._unrecorded = None
         self.healer.restate()
         _log.info("recording %d instruments over %d connections", len(names), len(self.sessions))

@@ -19,7 +19,8 @@ BOOK_DEPTHS: Final = (1, 5, 10, 20, 50, 100, 1000, 10000)
 """How many levels of a book the venue can be asked for (its documentation)."""
 KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
 SERIES: Final = ("funding", "index_prices", "volatility_index", "platform_state", "marks")
-INTERVALS: Final = ("100ms", "agg2", "raw")
+INTERVALS: Final = ("100ms", "agg2")
+"""The venue has a third, raw, for callers who have logged in; a collector never does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,12 @@ class CollectorSettings:
     """What to record beside tickers, books and trades. funding: the momentary rate of perpetuals, and by REST the
     rate of every hour. index_prices and volatility_index: the indices behind the instruments. platform_state: what
     the venue says of locks and maintenance. marks: mark price and volatility of all options of an index in one
-    channel; not recorded unless named here, because tickers tell the same, and with Greeks. It is for a
-    selection that leaves options out."""
+    channel, for every index of which an option is of a wanted kind and name; not recorded unless named here, because
+    tickers tell the same, and with Greeks. It is for a selection that records few options (top_by_open_interest,
+    instruments_max) and wants the volatility of all."""
     funding_interval: str = "agg2"
-    """Interval of the momentary funding rate: agg2 (a second or two), 100ms, or raw (needs a login). Tickers have
-    the rate every 100 ms anyway."""
+    """Interval of the momentary funding rate: agg2 (a second or two) or 100ms. Tickers have the rate every 100 ms
+    anyway."""
     shard: str = ""
     """Record one part of the instruments, such as 1/3, beside other collectors that record the other parts; the first
     part also records the trades of all and the indices. Empty: everything."""
@@ -103,6 +105,8 @@ class CollectorSettings:
         _within("channels_per_connection", self.channels_per_connection, 2, 1 << 20)
         _within("heartbeat_s", self.heartbeat_s, HEARTBEAT_MIN_S, 3600)
         _within("rest_attempts", self.rest_attempts, 1, 100)
+        _within("calls_burst", self.calls_burst, 1, 1 << 20)
+        _within("rest_burst", self.rest_burst, 1, 1 << 20)
         if self.instruments_max is not None:
             _within("instruments_max", self.instruments_max, 1, 1 << 20)
         if self.top_by_open_interest is not None:
@@ -132,6 +136,9 @@ class CollectorSettings:
         ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} {getattr(self, name)}: use a number of seconds above 0")
+        for name in ("calls_per_s", "rest_per_s"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{name} {getattr(self, name)}: use a number of calls a second above 0")
         try:
             re.compile(self.name_pattern)
         except re.error as error:

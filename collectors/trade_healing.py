@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from collectors.continuity import S_IN_NS, Hole, TradeSequences
+from collectors.deribit.channels import is_all_trades
 from collectors.deribit.rest import RestClient
 from collectors.deribit.trade_answers import BY_INSTRUMENT, BY_TIME, TradeNumber, trade_numbers
 from collectors.sink import COLLECTOR_ITSELF, Tape
@@ -51,6 +52,11 @@ class HealingPace:
     trades_retry_s: float = 5.0
     trades_attempts: int = 6
     """Answers that lack the trades before they count as lost."""
+
+
+def is_to_heal(gap: GapOpened) -> bool:
+    """Whether trades alone are lacking: single ones, or those of a channel for a time, whatever the cause."""
+    return gap.first_seq is not None or (gap.channel is not None and is_all_trades(gap.channel))
 
 
 @dataclass(slots=True)
@@ -120,7 +126,7 @@ class TradeHealer:
         self._list(part, self._numbers)
 
     def inherit(self, gap: GapOpened) -> None:
-        """Heal what the last life did not; the stream tells of it already.
+        """Heal what the last life did not (`is_to_heal`); the stream tells of it already.
 
         Numbers that life saw are unknown to this one, so it is judged by itself.
         """

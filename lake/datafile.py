@@ -29,7 +29,7 @@ _PATH: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Partition:
     """One day of one family. Tables without partitions have None in its place."""
 

@@ -26,6 +26,7 @@ from lake.content import content_hash
 from lake.crashpoints import reach
 from lake.datafile import HASH_MODULUS, DataFile, Partition, file_path, parse_path
 from lake.delta_commit import (
+    GRACE,
     Action,
     DeltaHandle,
     StagedFile,
@@ -42,7 +43,6 @@ from lake.schema import PARTITION_COLUMNS, TableSpec
 
 __all__ = ["Appended", "DataFile", "Partition", "Replaced", "StagedFile", "Table"]
 
-GRACE: Final = dt.timedelta(hours=24)
 LOG_RETENTION: Final = dt.timedelta(days=30)
 
 _logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ does not give:
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +49,12 @@ LOCK_WAIT_SECONDS: Final = 60.0
 LOCK_POLL_SECONDS: Final = 0.002
 CONFLICT_RETRIES: Final = 20
 _NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-_CONFIGURATION: Final = {"delta.enableExpiredLogCleanup": "false"}  # `Table.tidy` does it
+GRACE: Final = dt.timedelta(hours=24)
+"""So long a replaced file stays on disk, and checkpoints speak of it: every commit and every opening reads them."""
+_CONFIGURATION: Final = {
+    "delta.enableExpiredLogCleanup": "false",  # `Table.tidy` does it
+    "delta.deletedFileRetentionDuration": f"interval {GRACE // dt.timedelta(hours=1)} hours",
+}
 
 _logger = logging.getLogger(__name__)
 

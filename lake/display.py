@@ -6,9 +6,11 @@ import contextlib
 import datetime
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,12 +19,17 @@ T = TypeVar("T")
 TALL_COLUMNS: Final = 8
 PIPE_WIDTH: Final = 160
 """Columns of text where the output is no terminal that could say how wide it is."""
+TEXT_WIDTH_MIN: Final = 16
+"""A column of text is not made narrower than this to let a table fit; numbers and times are never broken."""
+HEADER_WORDS: Final = re.compile(r"[^ _/]+[ _/]?|[ _/]")
+"""What of a header may not be torn apart."""
 
 
 def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = False) -> None:
     """Print `rows`, all with the same keys, as one table for people or as a JSON list for programs.
 
-    A single row of many columns is turned on its side. Nulls show as a middle dot, times in UTC.
+    A single row of many columns is turned on its side. Nulls show as a middle dot, times in UTC. Without a
+    terminal, tables are made for 160 columns of text.
     """
     if as_json:
         sys.stdout.write(
@@ -32,8 +39,12 @@ def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = 
         return
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    console.print(as_table(rows, title) if rows else f"{title}: nothing" if title else "nothing")
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    if not rows:
+        console.print(f"{title}: nothing" if title else "nothing")
+    for table in as_tables(rows, title, console.width):
+        console.print(table)
 
 
 @contextlib.contextmanager
@@ -57,22 +68,114 @@ def progress(results: Iterable[T], total: int) -> Iterator[T]:
     yield from track(results, "", total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def as_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
-    """The table that `show` prints."""
+def as_tables(rows: Sequence[Mapping[str, Any]], title: str, width: int) -> Iterator[Table]:
+    """The tables that `show` prints on so many columns of text: one, unless `rows` are too wide for one.
+
+    Too wide, text is folded and headers are broken between words; where that is not enough, few rows are turned on
+    their side, and many are given as several tables, whose rows are numbered.
+    """
+    if not rows:
+        return
+    if len(rows) == 1 and len(rows[0]) > TALL_COLUMNS:
+        rows = _on_their_side(rows, ["value"])
+    columns = [_Column.of(name, [row[name] for row in rows]) for name in rows[0]]
+    if _total(column.width for column in columns) <= width:
+        yield _table(columns, title, width)
+        return
+    columns = [column.narrowed() for column in columns]
+    if _total(column.width_min for column in columns) <= width:
+        yield _table(columns, title, width)
+        return
+    sideways = _on_their_side(rows, [str(number) for number in range(1, len(rows) + 1)])
+    turned = [_Column.of(name, [row[name] for row in sideways]) for name in sideways[0]]
+    if len(columns) > len(turned) and _total(column.width_min for column in turned) <= width:
+        yield _table(turned, title, width)
+        return
+    number = _Column.of("#", list(range(1, len(rows) + 1)))
+    part = [number]
+    for column in columns:
+        if len(part) > 1 and _total(c.width_min for c in (*part, column)) > width:
+            yield _table(part, title, width)
+            part, title = [number], ""
+        part.append(column)
+    yield _table(part, title, width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of a table as it will be printed, with cells no narrower than `room` even where they are folded."""
+
+    header: str
+    cells: Sequence[str]
+    room: int
+    numeric: bool
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[Any]) -> _Column:
+        cells = [_cell(value) for value in values]
+        whole = [isinstance(value, int | float | datetime.date | None) for value in values]
+        rooms = [
+            _text_width([cell]) if unbroken else min(_text_width([cell]), TEXT_WIDTH_MIN)
+            for cell, unbroken in zip(cells, whole, strict=True)
+        ]
+        numeric = all(isinstance(value, int | float | None) for value in values)
+        return cls(name, cells, max(rooms, default=0), numeric)
+
+    def narrowed(self) -> _Column:
+        """Its header in as many lines as it takes to be no wider than the cells."""
+        words = HEADER_WORDS.findall(self.header)
+        room = max(_text_width([*self.cells, *words]), 1)
+        lines = [""]
+        for word in words:
+            if lines[-1] and len(lines[-1]) + len(word.rstrip()) > room:
+                lines.append("")
+            lines[-1] += word
+        return replace(self, header="\n".join(line.rstrip() for line in lines))
+
+    @property
+    def width(self) -> int:
+        return _text_width([self.header, *self.cells])
+
+    @property
+    def width_min(self) -> int:
+        return max(_text_width([self.header]), self.room)
+
+
+def _table(columns: Sequence[_Column], title: str, width: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    if len(rows) == 1 and len(rows[0]) > TALL_COLUMNS:
-        rows = [{"what": name, "value": value} for name, value in rows[0].items()]
     table = Table(
         title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    for name in rows[0] if rows else ():
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+    spare = width - _total(column.width_min for column in columns)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        given = max(0, min(spare, column.width - column.width_min))
+        spare -= given
+        table.add_column(column.header, justify=justify, overflow="fold", width=column.width_min + given)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _on_their_side(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each column of `rows`, with the values of its row under each of `names`."""
+    return [
+        {"what": column, **{name: row[column] for name, row in zip(names, rows, strict=True)}}
+        for column in rows[0]
+    ]
+
+
+def _total(widths: Iterable[int]) -> int:
+    """How wide a table with such columns is: a margin of one, and three between columns."""
+    return sum(width + 3 for width in widths) - 1
+
+
+def _text_width(texts: Iterable[str]) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for text in texts for line in text.split("\n")), default=0)
 
 
 def plain(value: Any) -> Any:

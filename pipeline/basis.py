@@ -86,9 +86,8 @@ def _compute(connection: Connection, partition: Partition) -> pa.Table:
         parsed = parse_name(name)
         if parsed.expiry is None:
             continue
-        basis = parsed.base if parsed.quote is None else f"{parsed.base}_{parsed.quote}"
         futures.append(name)
-        perpetuals.append(f"{basis}-PERPETUAL")
+        perpetuals.append(f"{parsed.basis}-PERPETUAL")
         indices.append(f"{parsed.base}_{parsed.quote or 'USD'}".lower())
         expiries.append(dt.datetime.fromtimestamp(parsed.expiry / 1e6, dt.UTC))
     rows = connection.query(

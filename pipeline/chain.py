@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
+from collectors.deribit.names import OPTIONS
 from lake.conform import conform
 from lake.errors import CorruptionError
 from lake.root import Root
@@ -19,8 +19,6 @@ from lake.views import connect
 from pipeline.periodic import PeriodicJob
 
 HOUR: Final = dt.timedelta(hours=1)
-OPTIONS: Final = "%_option"
-"""Families of options; see the venue's names."""
 SETTLE: Final = dt.timedelta(seconds=30)
 """A frame is received at most seconds after the venue's time of it."""
 
@@ -59,20 +57,20 @@ def chain_rows(root: Root, instants: Sequence[dt.datetime], *, quote_age_max: dt
     copied = ", ".join(f'"{name}"' for name in spec.names if name in _OF_QUOTES)
     statement = (
         f"SELECT {copied}, $at AS ts, ts AS quote_ts, family FROM quotes "  # noqa: S608 - our own names
-        "WHERE ts > $oldest AND ts <= $at AND date >= $first AND date <= $last AND family LIKE $options "
+        "WHERE ts > $oldest AND ts <= $at AND date >= $first AND date <= $last AND ends_with(family, $options) "
         "QUALIFY row_number() OVER (PARTITION BY venue, instrument ORDER BY ts DESC, recv_ts DESC) = 1"
     )
     tables = [spec.delta_schema.empty_table()]
     with connect(root) as lake:
         for instant in instants:
             oldest = instant - quote_age_max
-            terms = {"at": instant, "oldest": oldest, "first": oldest.date(), "last": instant.date()}
-            found = lake.query(statement, {**terms, "options": OPTIONS})
+            days = {"first": oldest.date(), "last": instant.date()}
+            found = lake.query(statement, {"at": instant, "oldest": oldest, **days, "options": OPTIONS})
             fitted = conform(spec, found)
             if fitted.rejected.any():
                 raise CorruptionError(f"quotes at {instant}: {fitted.row_reasons[0]}; run `lake verify`")
-            dates = pa.array(np.repeat(spec.dates(pa.scalar(instant)).as_py(), len(found)), pa.date32())
-            rows = fitted.rows.append_column("date", dates).append_column("family", found["family"])
+            rows = fitted.rows.append_column("date", spec.dates(fitted.rows["ts"]))
+            rows = rows.append_column("family", found["family"])
             tables.append(rows.select(spec.delta_schema.names).cast(spec.delta_schema))
     return pa.concat_tables(tables)
 

@@ -33,7 +33,6 @@ from lake.books.reading import BookReader, Register, complete_books, heard, hole
 from lake.books.silence import Holes, still_true
 from lake.books.timeline import Timeline
 from lake.datafile import DataFile
-from lake.errors import SettingsError
 from lake.root import Root
 from lake.schema import TABLES, TIMESTAMP
 from lake.views import Connection, connect
@@ -65,13 +64,11 @@ class DepthSettings:
 
     def __post_init__(self) -> None:
         if self.every_seconds < 1 or 86_400 % self.every_seconds:
-            raise SettingsError(
-                f"every_seconds {self.every_seconds}: use a divisor of 86400, such as 60 or 300"
-            )
+            raise ValueError(f"every_seconds {self.every_seconds}: use a divisor of 86400, such as 60 or 300")
         if self.levels < 1:
-            raise SettingsError(f"levels {self.levels}: use 1 or more")
+            raise ValueError(f"levels {self.levels}: use 1 or more")
         if self.settle_seconds < SETTLE_MIN_S:
-            raise SettingsError(f"settle_seconds {self.settle_seconds}: use {SETTLE_MIN_S} or more")
+            raise ValueError(f"settle_seconds {self.settle_seconds}: use {SETTLE_MIN_S} or more")
 
 
 def depth_job(settings: DepthSettings | None = None) -> PeriodicJob:
@@ -112,8 +109,9 @@ class DepthRows:
 
     def _fit(self, root: Root, times: list[int]) -> int:
         """How many of the instants, at least one, can be made from messages that are read at once."""
-        files = BookReader(root, Register()).files()
         since_us = self._kept.at_us if self._kept else (times[0] - 1) // HOUR_US * HOUR_US
+        whole = since_us - LATE_US, since_us + HOUR_US + self._settle_us
+        files = [file for file in BookReader(root, Register()).files() if _share(file, *whole)]
         for count, at_us in enumerate(times):
             span = since_us - LATE_US, at_us + self._settle_us
             too_many = sum(_share(file, *span) for file in files) > ROWS_AT_ONCE

@@ -3,8 +3,8 @@
 An instant is due when everything received until a while after it is in the tables: that is known from the spool,
 of which `coverage` says how far it has been ingested. It is passed over where nothing was recorded near it. What
 a job has done, its table says itself: the commit that brings the rows of a day's instants also sets the Delta
-application ``<table>/<day>`` to the number of the last of them. So a run that is cut short, at whatever point, is
-made good by the next, and one more run finds nothing to do.
+application ``<table>/<day>`` to the time of day of the last of them. So a run that is cut short, at whatever point,
+is made good by the next, and one more run finds nothing to do, also where the period has been changed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,8 +108,7 @@ class Periodic:
             CorruptionError: a file that the job must read is damaged.
             DiskFullError, CommitFailedError: the rows of the day were not appended; run again.
         """
-        doing = f"making {self._job.table}"
-        with disk_full_told(doing), exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
+        with self._alone():
             done = []
             for ran in self._days(now or dt.datetime.now(dt.UTC), days):
                 done.append(ran)
@@ -123,8 +123,7 @@ class Periodic:
         try:
             if now < self._not_before or self._is_held_back(now):
                 return
-            doing = f"making {self._job.table}"
-            with exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
+            with self._alone():
                 ran = next(self._days(now, None), None)
         except BusyError:
             return  # whoever holds the lock is doing it
@@ -134,6 +133,12 @@ class Periodic:
             return
         if ran:
             log.info("%s: %d rows of %d instants until %s", ran.table, ran.rows, ran.instants, ran.last)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        doing = f"making {self._job.table}"
+        with disk_full_told(doing), exclusive(self._root.locks / f"periodic-{self._job.table}.lock", doing):
+            yield
 
     def _is_held_back(self, now: dt.datetime) -> bool:
         """Whether nothing can be due: too early, or `coverage` is as it was when the spool held things back."""
@@ -152,7 +157,7 @@ class Periodic:
         for day, instants in self._due(coverage, limit, days):
             app = f"{self._job.table}/{day}"
             done = table.committed(app) or 0
-            fresh = [instant for instant in instants if self._number(instant) > done]
+            fresh = [instant for instant in instants if _time_of_day(instant) > done]
             if fresh:
                 yield self._append(table, app, day, fresh)
         if days is None:
@@ -175,13 +180,9 @@ class Periodic:
     def _append(self, table: Table, app: str, day: dt.date, instants: Sequence[dt.datetime]) -> Ran:
         rows = self._job.rows(self._root, instants)
         rows = sort_by(rows, table.spec.partition_columns + table.spec.sort_key)
-        number = self._number(instants[-1])
+        number = _time_of_day(instants[-1])
         table.append(rows, app=app, version=number, origin=f"i.{self._job.table}.{day:%Y%m%d}.{number}")
         return Ran(self._job.table, day, len(instants), instants[-1], len(rows))
-
-    def _number(self, instant: dt.datetime) -> int:
-        """Which instant of its day it is, from 1."""
-        return int((instant - _floor(instant, DAY)) / self._job.period) + 1
 
     def _due(
         self, coverage: Table, limit: dt.datetime, days: Sequence[dt.date] | None
@@ -238,6 +239,11 @@ def _recorded(coverage: Table, since: dt.datetime) -> tuple[npt.NDArray[np.int64
     begins = np.concatenate([[True], starts[1:] > ends[:-1]])
     lasts = np.concatenate([begins[1:], [True]])
     return starts[begins], ends[lasts]
+
+
+def _time_of_day(instant: dt.datetime) -> int:
+    """µs since midnight UTC, counted from 1."""
+    return (instant - _floor(instant, DAY)) // MICROSECOND + 1
 
 
 def _floor(moment: dt.datetime, period: dt.timedelta) -> dt.datetime:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from lake.beats import Beat
-from lake.display import as_table
+from lake.display import as_tables
 
 REFRESH_SECONDS: Final = 2.0
 
@@ -51,9 +51,9 @@ def watch_sections(read: Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]]
     """Show the sections that `read` gives, on the whole terminal, until interrupted."""
 
     def shown() -> Group:
-        return Group(*(as_table(rows, title) for title, rows in read().items() if rows))
+        return Group(*(t for title, rows in read().items() for t in as_tables(rows, title, console.width)))
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     with suppress(KeyboardInterrupt), Live(shown(), console=console, auto_refresh=False, screen=True) as live:
         while True:
             time.sleep(REFRESH_SECONDS)

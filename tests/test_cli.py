@@ -204,3 +204,13 @@ def test_a_setting_of_the_watch_is_checked_before_anything_runs(
     assert result.exit_code == 2
     assert "begins with https://" in result.output
     assert "secret-id" not in result.output
+
+
+def test_a_place_that_cannot_hold_a_lake_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run(tmp_path / "file" / "lake", "import", "--tardis", "trades", "x.csv")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"lake: {tmp_path}/file/lake cannot be used: Not a directory"
+    result = runner.invoke(app, ["--config", str(tmp_path), "status"])
+    assert result.exit_code == 2
+    assert result.stderr == f"lake: settings file {tmp_path} cannot be read: Is a directory\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.deribit import columns, wire
-from collectors.deribit.decode import Decoded, Reject
+from collectors.deribit.batch import Reject
+from collectors.deribit.decode import Decoded
 from lake.errors import SchemaDriftError
 
-MS_IN_US: Final = 1_000
 EPOCH_US: Final = 0
+SUBJECTS: Final = ("instrument_name", "index_name", "currency")
 
 
 class _Clock(msgspec.Struct):
@@ -65,6 +65,16 @@ class Answer:
         except ValueError:
             raise SchemaDriftError(f"{self.method} was asked with {name}={given!r}: not a number") from None
 
+    def time_us(self, name: str) -> int | None:
+        """A time that was asked with (it travels in ms), µs since the epoch; None where it was not."""
+        given = self.optional(name)
+        return None if given is None else given * columns.MS_IN_US
+
+    @property
+    def subject(self) -> str | None:
+        """The instrument, index or currency that was asked about; None where the question names none."""
+        return next((self.params[name] for name in SUBJECTS if name in self.params), None)
+
     def asked_us(self) -> int:
         """When the venue received the question, µs: by its clock, where the answer tells, else by ours."""
         near = _NEAR_END.search(self.body, max(0, len(self.body) - _END_BYTES))
@@ -96,43 +106,32 @@ class Span:
     refusal: str | None = None
 
 
-def on_record(answer: Answer, span: Span, rows: int) -> pa.Table:
-    """The row of `backfills` for an answer that gave `rows` rows."""
-    time = columns.TIME
-    made = {
-        "venue": pa.array([columns.VENUE], pa.string()),
-        "dataset": pa.array([span.dataset], pa.string()),
-        "instrument": pa.array([span.instrument], pa.string()),
-        "resolution": pa.array([span.resolution], pa.string()),
-        "start_ts": pa.array([span.start_us], pa.int64()).cast(time),
-        "end_ts": pa.array([span.end_us], pa.int64()).cast(time),
-        "start_seq": pa.array([span.start_seq], pa.int64()),
-        "end_seq": pa.array([span.end_seq], pa.int64()),
-        "rows": pa.array([rows], pa.int64()),
-        "refusal": pa.array([span.refusal], pa.string()),
-        "cursor": pa.array([span.cursor], pa.string()),
-        "host": pa.array([answer.host], pa.string()),
-        "recv_ts": pa.array([answer.recv_ns // columns.US_IN_NS], pa.int64()).cast(time),
-        "record": pa.array([0], pa.int32()),
-    }
-    return pa.table(made)
-
-
-def decoded(name: str, rows: pa.Table, answer: Answer, span: Span) -> Decoded:
-    """An answer that is `rows` of table `name`, and its own place in `backfills`."""
-    tables = {name: rows, "backfills": on_record(answer, span, len(rows))}
-    return Decoded(tables, [], Counter(), 0, Counter(), [])
-
-
 def only(name: str, rows: pa.Table, rejects: list[Reject] | None = None) -> Decoded:
     """An answer that is nothing but `rows` of table `name`."""
     rows = rows.append_column("record", pa.array(np.zeros(len(rows), np.int32)))
-    return Decoded({name: rows}, rejects or [], Counter(), 0, Counter(), [])
+    return Decoded({name: rows}, rejects or [])
 
 
-def recorded(found: Decoded, answer: Answer, span: Span, rows: int) -> Decoded:
-    """`found`, and its place in `backfills`."""
-    return replace(found, tables={**found.tables, "backfills": on_record(answer, span, rows)})
+def recorded(found: Decoded, answer: Answer, span: Span) -> Decoded:
+    """`found`, and the row of `backfills` that says what the answer spans and how many rows it gave."""
+    time, text, number = columns.TIME, pa.string(), pa.int64()
+    cells = {
+        "venue": (columns.VENUE, text),
+        "dataset": (span.dataset, text),
+        "instrument": (span.instrument, text),
+        "resolution": (span.resolution, text),
+        "start_ts": (span.start_us, time),
+        "end_ts": (span.end_us, time),
+        "start_seq": (span.start_seq, number),
+        "end_seq": (span.end_seq, number),
+        "rows": (sum(map(len, found.tables.values())), number),
+        "refusal": (span.refusal, text),
+        "cursor": (span.cursor, text),
+        "host": (answer.host, text),
+        "recv_ts": (answer.recv_ns // columns.US_IN_NS, time),
+        "record": (0, pa.int32()),
+    }
+    return replace(found, tables={**found.tables, "backfills": columns.one_row(cells)})
 
 
 def within(found: Decoded, name: str, low: int, high: int | None, column: str) -> Decoded:

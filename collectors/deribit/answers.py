@@ -6,7 +6,6 @@ answer is. A method that is not in `DECODERS` is kept in the spool and counted, 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -16,14 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.deribit import history_answers, wire
-from collectors.deribit.answer import MS_IN_US, Answer, Span, on_record, only, recorded, within
+from collectors.deribit.answer import Answer, Span, only, recorded, within
+from collectors.deribit.batch import Reject
 from collectors.deribit.book_answers import DEPTH_UNASKED, GET_ORDER_BOOK, decode_order_book
-from collectors.deribit.decode import Decoded, Reject
+from collectors.deribit.columns import MS_IN_US
+from collectors.deribit.decode import Decoded
 from collectors.deribit.funding_answers import HISTORY, decode_funding
 from collectors.deribit.history_answers import FUNDING_HOURS_MAX, HOUR_MS, known_up_to
 from collectors.deribit.instruments import RefusedInstrument, decode_instruments
 from collectors.deribit.rpc import Fault
-from collectors.deribit.trade_answers import BY_INSTRUMENT, decode_trades
+from collectors.deribit.trade_answers import (
+    BY_CURRENCY,
+    BY_INSTRUMENT,
+    BY_INSTRUMENT_AND_TIME,
+    BY_TIME,
+    decode_trades,
+)
 
 HTTP_OK: Final = 200
 HTTP_REFUSED: Final = 400
@@ -63,25 +70,23 @@ def decode_answer(
 def _refused(answer: Answer) -> Decoded | None:
     """Only the row of `backfills`; None where nothing was asked about the past."""
     dataset = DATASETS.get(answer.method)
-    subject = next((answer.params[name] for name in SUBJECTS if name in answer.params), None)
-    if dataset is None or subject is None:
+    if dataset is None or answer.subject is None:
         return None
     try:
         reason = str(_REFUSAL.decode(answer.body).error)
     except wire.DECODE_ERRORS as error:
         raise answer.unreadable(error) from None
-    first, last = answer.optional("start_timestamp"), answer.optional("end_timestamp")
     span = Span(
         dataset,
-        subject,
+        answer.subject,
         answer.params.get("resolution"),
-        None if first is None else first * MS_IN_US,
-        None if last is None else last * MS_IN_US,
+        answer.time_us("start_timestamp"),
+        answer.time_us("end_timestamp"),
         answer.optional("start_seq"),
         answer.optional("end_seq"),
         refusal=reason,
     )
-    return Decoded({"backfills": on_record(answer, span, 0)}, [], Counter(), 0, Counter(), [])
+    return recorded(Decoded({}), answer, span)
 
 
 def _trades(answer: Answer) -> Decoded:
@@ -93,29 +98,27 @@ def _trades(answer: Answer) -> Decoded:
     first, last, count = (answer.optional(name) for name in ("start_seq", "end_seq", "count"))
     by_number = first is not None or last is not None
     if count == 1 and not by_number:
-        return Decoded({}, found.rejects, found.unknown_fields, 0, Counter(), [])
-    given = len(found.tables["trades"])
-    full = given >= (count or TRADES_BY_DEFAULT)
+        return Decoded({}, found.rejects, found.unknown_fields)
+    full = len(found.tables["trades"]) >= (count or TRADES_BY_DEFAULT)
     if not by_number:
-        return recorded(found, answer, _listed(answer, found, full=full), given)
+        return recorded(found, answer, _listed(answer, found, full=full))
     first = first or 0
     found = within(found, "trades", first, last, "trade_seq")
     rows = found.tables["trades"]
     if full:  # what follows the newest row has been cut off
         last = int(pc.max(rows["trade_seq"]).as_py()) if len(rows) else first - 1
     span = Span("trades", answer.params.get("instrument_name", ""), start_seq=first, end_seq=last)
-    return recorded(found, answer, span, len(rows))
+    return recorded(found, answer, span)
 
 
 def _listed(answer: Answer, found: Decoded, *, full: bool) -> Span:
     """What a page of trades by time spans: where it is full, up to the millisecond of its newest trade."""
-    subject = next((answer.params[name] for name in SUBJECTS if name in answer.params), "any")
-    first, last = answer.optional("start_timestamp"), answer.optional("end_timestamp")
-    end_us = None if last is None else last * MS_IN_US + 1
+    last_us = answer.time_us("end_timestamp")
+    end_us = None if last_us is None else last_us + 1
     if full:
         end_us = int(pc.max(found.tables["trades"]["ts"]).cast(pa.int64()).as_py())
-    start_us = None if first is None else first * MS_IN_US
-    return Span("trades", subject, answer.params.get("kind"), start_us, end_us)
+    start_us = answer.time_us("start_timestamp")
+    return Span("trades", answer.subject or "any", answer.params.get("kind"), start_us, end_us)
 
 
 def _listing(answer: Answer) -> Span:
@@ -131,11 +134,11 @@ def _instruments(answer: Answer) -> Decoded:
     rows = decode_instruments(answer.body, answer.recv_ns, strange)
     told = f"{len(strange)} instruments of the listing refused, first: " if strange else ""
     found = only("instruments", rows, [Reject(0, told + strange[0].reason)] if strange else None)
-    return recorded(found, answer, _listing(answer), len(rows))
+    return recorded(found, answer, _listing(answer))
 
 
 def _funding(answer: Answer) -> Decoded:
-    """Hourly rows after the start asked for, which itself is excluded; the newest 744, see `history_answers`."""
+    """Hourly rows after the start asked for, which itself is excluded; the newest, where these are too many."""
     instrument = answer.params.get("instrument_name", "")
     found = decode_funding(instrument, answer.body, answer.recv_ns)
     first, last = answer.number("start_timestamp") + 1, answer.number("end_timestamp")
@@ -147,15 +150,15 @@ def _funding(answer: Answer) -> Decoded:
     newest = int(pc.max(rows["ts"]).cast(pa.int64()).as_py()) // MS_IN_US if len(rows) else 0
     end = known_up_to(last, newest, answer.asked_us() // MS_IN_US, 2 * HOUR_MS) + 1
     span = Span("funding", instrument, None, first * MS_IN_US, max(end, first) * MS_IN_US)
-    return recorded(found, answer, span, len(rows))
+    return recorded(found, answer, span)
 
 
 def _book(answer: Answer) -> Decoded:
-    depth = answer.params.get("depth", DEPTH_UNASKED)
-    return only("book_answers", decode_order_book(answer.body, depth, answer.recv_ns))
+    depth = answer.optional("depth")
+    rows = decode_order_book(answer.body, DEPTH_UNASKED if depth is None else depth, answer.recv_ns)
+    return only("book_answers", rows)
 
 
-SUBJECTS: Final = ("instrument_name", "index_name", "currency")
 TRADES_BY_DEFAULT: Final = 10
 DATASETS: Final[Mapping[str, str]] = {
     history_answers.CHART: "candles",
@@ -176,8 +179,8 @@ DECODERS: Final[Mapping[str, Callable[[Answer], Decoded]]] = {
     history_answers.DELIVERY_PRICES: history_answers.delivery_prices,
     GET_ORDER_BOOK: _book,
     "get_instruments": _instruments,
-    "get_last_trades_by_instrument": _trades,
-    "get_last_trades_by_instrument_and_time": _trades,
-    "get_last_trades_by_currency": _trades,
-    "get_last_trades_by_currency_and_time": _trades,
+    BY_INSTRUMENT: _trades,
+    BY_INSTRUMENT_AND_TIME: _trades,
+    BY_CURRENCY: _trades,
+    BY_TIME: _trades,
 }

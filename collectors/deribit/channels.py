@@ -69,6 +69,11 @@ def all_trades(kind: str = "any", currency: str = "any", interval: Interval = "1
     return f"trades.{kind}.{currency}.{interval}"
 
 
+def is_all_trades(channel: str) -> bool:
+    """Whether it brings the trades of many instruments, which can be listed by kind and currency."""
+    return classify(channel) == Channel("trades")
+
+
 def creations(kind: str = "any", currency: str = "any") -> str:
     """The channel that announces each newly listed instrument with its complete terms."""
     return f"{CREATION}.{kind}.{currency}"

@@ -6,7 +6,7 @@ JSON says; venue times arrive in ms and leave, like ours, in µs UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -214,6 +214,11 @@ def trade_payload(trades: Sequence[wire.Trade]) -> list[Array]:
 
 def _text(value: str | int | None) -> str | None:
     return None if value is None else str(value)
+
+
+def one_row(cells: Mapping[str, tuple[Any, pa.DataType]]) -> pa.Table:
+    """A table of a single row: value and type by column."""
+    return pa.table({name: pa.array([value], kind) for name, (value, kind) in cells.items()})
 
 
 def table(

@@ -41,7 +41,8 @@ A key that is absent and a JSON null are both null, where null is allowed; nothi
 frame is taken whole or refused whole (`Reject`). Required are: of a ticker timestamp, instrument, both best
 prices and amounts, mark and index price; of a trade timestamp, instrument, id, sequence, price, amount and
 direction; of a book everything. Fields unknown to `wire.KNOWN` are kept out and counted: in every frame of
-trades, and, because looking costs more than decoding, in the first of every EXAMINE_EVERY tickers and books.
+trades and indices, and, because looking costs more than decoding, in the first of every `batch.EXAMINE_EVERY`
+tickers, books, marks and frames of funding. The columns of the sampled channels are told in `sampled`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
@@ -80,11 +81,11 @@ class Decoded:
     """
 
     tables: dict[str, pa.Table]
-    rejects: list[Reject]
-    unknown_fields: Counter[str]
-    control: int
-    other: Counter[str]
-    creations: list[int]
+    rejects: list[Reject] = field(default_factory=list)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    control: int = 0
+    other: Counter[str] = field(default_factory=Counter)
+    creations: list[int] = field(default_factory=list)
 
 
 def decode(
@@ -127,7 +128,7 @@ def _quotes(batch: Batch) -> pa.Table:
     codes: list[int] = []
     tickers: list[wire.Ticker] = []
 
-    def take(record: int, params: wire.TickerParams) -> None:
+    def take(record: int, params: wire.Params[wire.Ticker]) -> None:
         codes.append(batch.subject(params.channel, "ticker", params.data.instrument_name))
         records.append(record)
         tickers.append(params.data)
@@ -173,7 +174,7 @@ def _trades(batch: Batch) -> pa.Table:
     records: list[int] = []
     codes: list[int] = []
 
-    def take(record: int, params: wire.TradesParams) -> None:
+    def take(record: int, params: wire.Params[list[wire.Trade]]) -> None:
         found = [batch.subject(params.channel, "trades", trade.instrument_name) for trade in params.data]
         codes.extend(found)
         taken.extend(params.data)
@@ -192,7 +193,7 @@ def _book(batch: Batch) -> pa.Table:
     records: list[int] = []
     codes: list[int] = []
 
-    def take(record: int, params: wire.BookParams) -> None:
+    def take(record: int, params: wire.Params[wire.Book]) -> None:
         message = params.data
         code = batch.subject(params.channel, "book", message.instrument_name)
         if message.type == "change" and message.prev_change_id is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 import numpy as np
 from msgspec import Raw
@@ -12,7 +13,7 @@ from collectors.deribit.columns import Instruments, floats, nothing, numbers, wo
 from collectors.deribit.decode import Decoded
 from lake.errors import InputError, SchemaDriftError, VenueRefusedError
 
-HISTORY = "get_funding_rate_history"
+HISTORY: Final = "get_funding_rate_history"
 
 
 def newest_hour_ms(result: Raw) -> int:
@@ -57,4 +58,4 @@ def decode_funding(instrument: str, body: bytes, recv_ns: int) -> Decoded:
     ts_ms = np.array([hour.timestamp for hour in hours], np.int64)
     recv_us = np.array([recv_ns // columns.US_IN_NS], np.int64)
     table = columns.table("funding", instruments, zeros, ts_ms, recv_us, zeros, payload)
-    return Decoded({"funding": table}, [], unknown, 0, Counter(), [])
+    return Decoded({"funding": table}, unknown_fields=unknown)

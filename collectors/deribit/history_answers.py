@@ -19,8 +19,8 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from collectors.deribit import columns, wire
-from collectors.deribit.answer import EPOCH_US, MS_IN_US, Answer, Span, decoded
-from collectors.deribit.columns import Floats, Instruments, Ints, floats, numbers, times, words
+from collectors.deribit.answer import EPOCH_US, Answer, Span, recorded
+from collectors.deribit.columns import MS_IN_US, Floats, Instruments, Ints, floats, numbers, times, words
 from collectors.deribit.decode import Decoded
 from collectors.deribit.names import index_family
 from lake.errors import InputError, SchemaDriftError
@@ -76,21 +76,9 @@ class _Chart(Struct, gc=False):
     cost: list[float]
 
 
-class _ChartReply(Struct, gc=False):
-    result: _Chart
-
-
 class _Volatility(Struct, gc=False):
     data: list[tuple[wire.Milliseconds, float, float, float, float]]
     continuation: int | None = None
-
-
-class _VolatilityReply(Struct, gc=False):
-    result: _Volatility
-
-
-class _IndexChartReply(Struct, gc=False):
-    result: list[tuple[Annotated[float, Meta(ge=wire.FIRST_MS, lt=wire.END_MS)], float]]
 
 
 class _Settlement(Struct, gc=False, kw_only=True):
@@ -98,7 +86,7 @@ class _Settlement(Struct, gc=False, kw_only=True):
 
     type: str
     timestamp: wire.Milliseconds
-    instrument_name: str | None = None
+    instrument_name: str
     index_price: wire.Number = wire.ABSENT
     mark_price: wire.Number = wire.ABSENT
     position: wire.Number = wire.ABSENT
@@ -106,7 +94,9 @@ class _Settlement(Struct, gc=False, kw_only=True):
     profit_loss: wire.Number = wire.ABSENT
     funding: wire.Number = wire.ABSENT
     funded: wire.Number = wire.ABSENT
-    session_bankruptcy: wire.Number = msgspec.field(name="session_bankrupcy", default=wire.ABSENT)
+    session_bankruptcy: wire.Number = wire.ABSENT
+    session_bankrupcy: wire.Number = wire.ABSENT
+    """The same, as the venue spelled it for years."""
     session_tax: wire.Number = wire.ABSENT
     session_tax_rate: wire.Number = wire.ABSENT
     socialized: wire.Number = wire.ABSENT
@@ -115,10 +105,6 @@ class _Settlement(Struct, gc=False, kw_only=True):
 class _Settlements(Struct, gc=False):
     settlements: list[_Settlement]
     continuation: str | None = None
-
-
-class _SettlementsReply(Struct, gc=False):
-    result: _Settlements
 
 
 class _Delivery(Struct, gc=False):
@@ -131,18 +117,15 @@ class _Deliveries(Struct, gc=False):
     records_total: int
 
 
-class _DeliveriesReply(Struct, gc=False):
-    result: _Deliveries
+_Point = tuple[Annotated[float, Meta(ge=wire.FIRST_MS, lt=wire.END_MS)], float]
 
-
-_CHART: Final = msgspec.json.Decoder(_ChartReply)
-_VOLATILITY: Final = msgspec.json.Decoder(_VolatilityReply)
-_INDEX_CHART: Final = msgspec.json.Decoder(_IndexChartReply)
-_SETTLEMENTS: Final = msgspec.json.Decoder(_SettlementsReply)
-_DELIVERIES: Final = msgspec.json.Decoder(_DeliveriesReply)
-_AMOUNTS: Final = tuple(
-    name for name in _Settlement.__struct_fields__ if name not in ("type", "timestamp", "instrument_name")
-)
+_CHART: Final = msgspec.json.Decoder(wire.Success[_Chart])
+_VOLATILITY: Final = msgspec.json.Decoder(wire.Success[_Volatility])
+_INDEX_CHART: Final = msgspec.json.Decoder(wire.Success[list[_Point]])
+_SETTLEMENTS: Final = msgspec.json.Decoder(wire.Success[_Settlements])
+_DELIVERIES: Final = msgspec.json.Decoder(wire.Success[_Deliveries])
+_NO_AMOUNTS: Final = ("type", "timestamp", "instrument_name", "session_bankrupcy")
+_AMOUNTS: Final = tuple(name for name in _Settlement.__struct_fields__ if name not in _NO_AMOUNTS)
 
 
 def candles(answer: Answer) -> Decoded:
@@ -162,17 +145,13 @@ def candles(answer: Answer) -> Decoded:
     if any(len(column) != len(ticks) for column in payload):
         raise answer.unreadable("its columns differ in length")
     first = answer.number("start_timestamp") // step * step + step
-    end = _closed_by(answer, step)
     if len(ticks) >= BARS_MAX:
         first = max(first, int(ticks[0]))
-    keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
-    if not keep.all():
-        ticks, payload = ticks[keep], [column[keep] for column in payload]
+    ticks, payload, span_us = _closed(answer, ticks, payload, first, step)
     bars = {**_bars(name, payload), "source": words(np.zeros(len(ticks), np.int32), ["venue"])}
     rows = _rows(answer, _one(answer, instrument, len(ticks)), ticks, bars)
-    end = _known_end(answer, ticks, step, end)
-    span = Span("candles", instrument, name, first * MS_IN_US, max(end, first) * MS_IN_US)
-    return decoded("candles", rows, answer, span)
+    span = Span("candles", instrument, name, *span_us)
+    return recorded(Decoded({"candles": rows}), answer, span)
 
 
 def volatility(answer: Answer) -> Decoded:
@@ -186,15 +165,12 @@ def volatility(answer: Answer) -> Decoded:
     cells = np.array(result.data, np.float64).reshape(-1, 5)
     ticks = cells[:, 0].astype(np.int64)
     first = -(-answer.number("start_timestamp") // step) * step
-    end = _closed_by(answer, step)
     if len(ticks) and (result.continuation is not None or len(ticks) >= VOLATILITY_BARS_MAX):
         first = max(first, int(ticks[0]))
-    keep = _rising(answer, ticks) & (ticks >= first) & (ticks < end)
-    ticks, bars = ticks[keep], _bars(name, [cells[keep, n] for n in range(1, 5)])
-    rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, bars)
-    end = _known_end(answer, ticks, step, end)
-    span = Span("volatility", index, name, first * MS_IN_US, max(end, first) * MS_IN_US)
-    return decoded("volatility_index", rows, answer, span)
+    ticks, payload, span_us = _closed(answer, ticks, list(cells[:, 1:].T), first, step)
+    rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, _bars(name, payload))
+    span = Span("volatility", index, name, *span_us)
+    return recorded(Decoded({"volatility_index": rows}), answer, span)
 
 
 def index_chart(answer: Answer) -> Decoded:
@@ -213,7 +189,8 @@ def index_chart(answer: Answer) -> Decoded:
     ticks, prices = ticks[order], points[order, 1]
     rows = _rows(answer, _one(answer, index, len(ticks), index=True), ticks, {"price": numbers(prices)})
     span_us = (int(ticks[0]) * MS_IN_US, int(ticks[-1]) * MS_IN_US + 1) if len(ticks) else (None, None)
-    return decoded("index_prices", rows, answer, Span("index", index, answer.params.get("range"), *span_us))
+    span = Span("index", index, answer.params.get("range"), *span_us)
+    return recorded(Decoded({"index_prices": rows}), answer, span)
 
 
 def settlements(answer: Answer) -> Decoded:
@@ -230,18 +207,19 @@ def settlements(answer: Answer) -> Decoded:
         page = _SETTLEMENTS.decode(answer.body).result
     except wire.DECODE_ERRORS as error:
         raise answer.unreadable(error) from None
-    taken = [row for row in page.settlements if row.instrument_name is not None]
-    if len(taken) < len(page.settlements):
-        raise answer.unreadable("a settlement without instrument_name")
+    told = page.settlements
     known = Instruments()
     try:
-        codes = np.array([known.code(str(row.instrument_name)) for row in taken], np.int32)
+        codes = np.array([known.code(row.instrument_name) for row in told], np.int32)
     except InputError as error:
         raise answer.unreadable(error) from None
-    ticks = np.array([row.timestamp for row in taken], np.int64)
-    kinds = pa.array([row.type for row in taken], pa.string()).dictionary_encode()
-    amounts = {name: numbers(floats([getattr(row, name) for row in taken])) for name in _AMOUNTS}
-    rows = _rows(answer, (known, codes), ticks, {"type": kinds, **amounts})
+    ticks = np.array([row.timestamp for row in told], np.int64)
+    kinds = pa.array([row.type for row in told], pa.string()).dictionary_encode()
+    amounts = {name: floats([getattr(row, name) for row in told]) for name in _AMOUNTS}
+    bankruptcy, older = amounts["session_bankruptcy"], floats([row.session_bankrupcy for row in told])
+    amounts["session_bankruptcy"] = np.where(np.isnan(bankruptcy), older, bankruptcy)
+    payload = {name: numbers(column) for name, column in amounts.items()}
+    rows = _rows(answer, (known, codes), ticks, {"type": kinds, **payload})
     end_us = answer.number("search_start_timestamp") * MS_IN_US + 1
     start_us = int(ticks.min()) * MS_IN_US + 1 if len(ticks) else end_us
     if page.continuation is None:
@@ -250,7 +228,7 @@ def settlements(answer: Answer) -> Decoded:
         "settlements", answer.params.get("currency", ""), answer.params.get("type"), min(start_us, end_us), end_us,
         cursor=page.continuation,
     )  # fmt: skip
-    return decoded("settlements", rows, answer, span)
+    return recorded(Decoded({"settlements": rows}), answer, span)
 
 
 def delivery_prices(answer: Answer) -> Decoded:
@@ -279,7 +257,7 @@ def delivery_prices(answer: Answer) -> Decoded:
     oldest = int(ticks.min()) * MS_IN_US if len(ticks) else newest
     last = offset + len(ticks) >= page.records_total
     span = Span("delivery_prices", index, None, EPOCH_US if last else oldest, newest if offset else asked_us)
-    return decoded("settlements", rows, answer, span)
+    return recorded(Decoded({"settlements": rows}), answer, span)
 
 
 def volatility_index(currency: str) -> str:
@@ -294,15 +272,20 @@ def _resolution(answer: Answer, known: dict[str, tuple[str, int]]) -> tuple[str,
     return known[given]
 
 
-def _closed_by(answer: Answer, step: int) -> int:
-    """End, ms, of the last bar that was asked for and had closed by then."""
-    closed = answer.asked_us() // MS_IN_US // step * step
-    return min(answer.number("end_timestamp") // step * step + step, closed)
-
-
-def _known_end(answer: Answer, ticks: Ints, step: int, end: int) -> int:
+def _closed(
+    answer: Answer, ticks: Ints, payload: list[Floats], first: int, step: int
+) -> tuple[Ints, list[Floats], tuple[int, int]]:
+    """Of bars of `step` ms those from `first` on that were asked for and had closed by then; what they span, µs."""
+    if (ticks[1:] <= ticks[:-1]).any():
+        raise answer.unreadable("its times do not rise")
+    asked = answer.asked_us() // MS_IN_US // step * step
+    end = min(answer.number("end_timestamp") // step * step + step, asked)
+    keep = (ticks >= first) & (ticks < end)
+    if not keep.all():
+        ticks, payload = ticks[keep], [column[keep] for column in payload]
     last = int(ticks[-1]) + step if len(ticks) else 0
-    return known_up_to(end, last, answer.asked_us() // MS_IN_US // step * step, max(step, PUBLISHED_AFTER_MS))
+    end = known_up_to(end, last, asked, max(step, PUBLISHED_AFTER_MS))
+    return ticks, payload, (first * MS_IN_US, max(end, first) * MS_IN_US)
 
 
 def known_up_to(end: int, last: int, asked: int, lag: int) -> int:
@@ -312,12 +295,6 @@ def known_up_to(end: int, last: int, asked: int, lag: int) -> int:
     lacking at the venue, so the span ends after its `last` row there.
     """
     return min(end, max(last, asked - lag))
-
-
-def _rising(answer: Answer, ticks: Ints) -> npt.NDArray[np.bool_]:
-    if (ticks[1:] <= ticks[:-1]).any():
-        raise answer.unreadable("its times do not rise")
-    return np.ones(len(ticks), np.bool_)
 
 
 def _one(

@@ -5,8 +5,7 @@ everything else about the message. The levels of many messages are therefore joi
 by Arrow's CSV reader, of which `["new",1.5,10.0],["delete",2,0.0]` without brackets and quotes is nearly an
 input already.
 
-It is a shortcut for the spelling the venue uses, over text that the JSON decoder has found well-formed, and
-it
+It is a shortcut for the spelling the venue uses, over text that the JSON decoder has found well-formed, and it
 checks itself: as many lines as there are opening brackets, two quotes a line, every action a known word,
 every number finite. Anything else is read level by level by the JSON decoder, which names what is wrong.
 """

@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from collectors.deribit import wire
 from collectors.deribit.channels import classify
+from collectors.deribit.columns import US_IN_NS
 from collectors.deribit.lifecycle import LIVING, StateChange
 from collectors.deribit.names import parse_name
 from lake.errors import InputError
 
-_US_IN_NS: Final = 1000
 EVERY_INDEX: Final = ""
 
 
@@ -28,22 +29,6 @@ class _PlatformData(Struct, gc=False):
     maintenance: bool | None = None
 
 
-class _PlatformParams(Struct, gc=False):
-    data: _PlatformData
-
-
-class _PlatformFrame(Struct, gc=False):
-    params: _PlatformParams
-
-
-class _StateParams(Struct, gc=False):
-    data: StateChange
-
-
-class _StateFrame(Struct, gc=False):
-    params: _StateParams
-
-
 class _Status(Struct, gc=False):
     """`locked` is "true", "partial" or "false"; some answers spell it as a boolean."""
 
@@ -51,8 +36,8 @@ class _Status(Struct, gc=False):
     locked_indices: list[str] = []
 
 
-_PLATFORM: Final = msgspec.json.Decoder(_PlatformFrame)
-_STATE: Final = msgspec.json.Decoder(_StateFrame)
+_PLATFORM: Final = msgspec.json.Decoder(wire.BareFrame[_PlatformData])
+_STATE: Final = msgspec.json.Decoder(wire.BareFrame[StateChange])
 _STATUS: Final = msgspec.json.Decoder(_Status)
 
 
@@ -115,14 +100,13 @@ class MarketState:
 
     def resting_ns(self, channel: str, now_ns: int) -> int | None:
         """Since when the channel has had a reason to say nothing; None: it has none."""
-        instrument = classify(channel).instrument
+        known = classify(channel)
         reasons = [self._locked.get(EVERY_INDEX)]
-        if instrument is None:
-            index = channel.split(".")[1] if channel.startswith("deribit_") else None
-            reasons += [since for name, since in self._locked.items() if index in (None, name)]
+        if known.instrument is None:
+            reasons += [since for name, since in self._locked.items() if known.index in (None, name)]
         else:
-            reasons += [self._locked.get(index_of(instrument)), self._halted.get(instrument)]
-            reasons.append(expired_ns(instrument, now_ns))
+            reasons += [self._locked.get(index_of(known.instrument)), self._halted.get(known.instrument)]
+            reasons.append(expired_ns(known.instrument, now_ns))
         return min((since_ns for since_ns in reasons if since_ns is not None), default=None)
 
     def _lock(self, index: str, recv_ns: int, *, locked: bool) -> None:
@@ -144,5 +128,5 @@ def expired_ns(instrument: str, now_ns: int) -> int | None:
         expiry_us = parse_name(instrument).expiry
     except InputError:
         return None
-    expiry_ns = None if expiry_us is None else expiry_us * _US_IN_NS
+    expiry_ns = None if expiry_us is None else expiry_us * US_IN_NS
     return expiry_ns if expiry_ns is not None and expiry_ns <= now_ns else None

@@ -32,6 +32,8 @@ NAMES_REMEMBERED: Final = 1 << 16
 OWN_FAMILY: Final = {"BTC-PERPETUAL": "btc_perpetual", "ETH-PERPETUAL": "eth_perpetual"}
 
 INDEX_FAMILY: Final = "index"
+OPTIONS: Final = "_option"
+"""How the families of options end."""
 
 _INDEX: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MONTHS: Final = {
@@ -85,6 +87,11 @@ class Name:
     def perpetual(self) -> bool:
         return self.kind == "future" and self.expiry is None
 
+    @property
+    def basis(self) -> str:
+        """What the name begins with: BTC, BTC_USDC."""
+        return self.base if self.quote is None else f"{self.base}_{self.quote}"
+
 
 @lru_cache(maxsize=NAMES_REMEMBERED)
 def parse_name(name: str) -> Name:
@@ -118,11 +125,15 @@ def family(name: str) -> str:
         return own
     parsed = parse_name(name)
     if parsed.kind == "option":
-        basis = parsed.base if parsed.quote is None else f"{parsed.base}_{parsed.quote}"
-        return f"{basis.lower()}_option"
+        return option_family(parsed.basis)
     if parsed.kind in ("future_combo", "option_combo"):
         return "combo"
     return "perpetual" if parsed.perpetual else parsed.kind
+
+
+def option_family(basis: str) -> str:
+    """The partition family of the options on a basis, such as BTC or BTC_USDC."""
+    return f"{basis.lower()}{OPTIONS}"
 
 
 def index_family(name: str) -> str:

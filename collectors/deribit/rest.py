@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 
 from collectors.backoff import Backoff
+from collectors.deribit import wire
 from collectors.deribit.rpc import Fault, error_from
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
@@ -174,7 +175,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _decode(body: bytes) -> _Body | None:
     try:
         return _BODY.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except wire.DECODE_ERRORS:
         return None
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collectors.deribit import wire
 from lake.errors import LakeError, VenueRefusedError, VenueUnavailableError
 
 REQUEST_TOO_LARGE: Final = -32600
@@ -78,7 +79,7 @@ def decode_control(frame: bytes) -> Control | None:
     """The control frame in `frame`; None when the frame is a notification after all, or not JSON-RPC."""
     try:
         control = _CONTROL.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except wire.DECODE_ERRORS:
         return None
     return None if control.method == "subscription" else control
 
@@ -91,7 +92,7 @@ def decode_names(result: msgspec.Raw) -> list[str]:
     """
     try:
         return _NAMES.decode(result)
-    except msgspec.MsgspecError as error:
+    except wire.DECODE_ERRORS as error:
         raise VenueUnavailableError(f"the venue's acknowledgement is no list of channels: {error}") from None
 
 

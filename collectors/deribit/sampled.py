@@ -46,7 +46,7 @@ def tables(batch: Batch) -> dict[str, pa.Table]:
 def _funding(batch: Batch) -> pa.Table:
     rows = _Rows()
 
-    def take(record: int, params: wire.PerpetualParams) -> None:
+    def take(record: int, params: wire.Params[wire.Perpetual]) -> None:
         named = channels.classify(params.channel).instrument or ""
         rows.add(record, batch.subject(params.channel, channels.PERPETUAL, named), params.data)
 
@@ -64,34 +64,33 @@ def _funding(batch: Batch) -> pa.Table:
 
 
 def _index_prices(batch: Batch) -> pa.Table:
-    rows = _Rows()
-
-    def take(record: int, params: wire.PriceIndexParams) -> None:
-        code = batch.index(params.channel, channels.PRICE_INDEX, params.data.index_name)
-        rows.add(record, code, params.data)
-
-    rows.fill(batch, channels.PRICE_INDEX, wire.price_index_frame.decode, take)
+    rows = _rows_of_indices(batch, channels.PRICE_INDEX, wire.price_index_frame.decode)
     return rows.table(batch, "index_prices", batch.indices, [rows.numbers("price")])
 
 
 def _volatility_index(batch: Batch) -> pa.Table:
-    rows = _Rows()
-
-    def take(record: int, params: wire.VolatilityIndexParams) -> None:
-        code = batch.index(params.channel, channels.VOLATILITY_INDEX, params.data.index_name)
-        rows.add(record, code, params.data)
-
-    rows.fill(batch, channels.VOLATILITY_INDEX, wire.volatility_index_frame.decode, take)
+    rows = _rows_of_indices(batch, channels.VOLATILITY_INDEX, wire.volatility_index_frame.decode)
     null = nothing(len(rows.data))
     tick = words(np.zeros(len(rows.data), np.int32), ["tick"])
     payload = [tick, null, null, null, rows.numbers("volatility")]
     return rows.table(batch, "volatility_index", batch.indices, payload)
 
 
+def _rows_of_indices(batch: Batch, kind: str, decode_frame: Callable[[bytes], Any]) -> _Rows:
+    """The rows of a class whose frames each speak of one index, which they name."""
+    rows = _Rows()
+
+    def take(record: int, params: wire.Params[wire.PriceIndex | wire.VolatilityIndex]) -> None:
+        rows.add(record, batch.index(params.channel, kind, params.data.index_name), params.data)
+
+    rows.fill(batch, kind, decode_frame, take)
+    return rows
+
+
 def _marks(batch: Batch) -> pa.Table:
     rows = _Rows()
 
-    def take(record: int, params: wire.MarksParams) -> None:
+    def take(record: int, params: wire.Params[list[wire.Mark]]) -> None:
         subjects = [
             batch.subject(params.channel, channels.MARKS, mark.instrument_name) for mark in params.data
         ]

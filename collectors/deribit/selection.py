@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from collectors.deribit import channels
+from collectors.deribit import channels, wire
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError
 
@@ -59,7 +59,7 @@ def decode_listings(result: msgspec.Raw) -> list[Listing]:
     """
     try:
         return _LISTINGS.decode(result)
-    except msgspec.MsgspecError as error:
+    except wire.DECODE_ERRORS as error:
         raise SchemaDriftError(f"get_instruments has changed its shape: {error}") from None
 
 
@@ -74,7 +74,7 @@ def decode_open_interest(result: msgspec.Raw) -> dict[str, float]:
     """
     try:
         rows = _SUMMARIES.decode(result)
-    except msgspec.MsgspecError as error:
+    except wire.DECODE_ERRORS as error:
         raise SchemaDriftError(f"get_book_summary_by_currency has changed its shape: {error}") from None
     return {row.instrument_name: row.worth for row in rows}
 

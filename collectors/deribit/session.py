@@ -69,6 +69,9 @@ class GapListener(Protocol):
     def back(self, session: Session, gap: Gap) -> None:
         """`session` has all its subscriptions again, or is at its end; `gap` is what it lacks."""
 
+    def refused(self, gap: Gap) -> None:
+        """The venue had refused one channel for the time of `gap`, which is over."""
+
 
 class Session:
     """Records `channels` over one connection at a time until `stop`.
@@ -106,7 +109,9 @@ class Session:
         self._settings = settings
         self._tape = tape
         self._asker = Asker(settings, pace)
-        self._subscriptions = Subscriptions(number, channels, self._asker, tape)
+        self._subscriptions = Subscriptions(
+            number, channels, self._asker, tape, on_refused=listener.refused if listener is not None else None
+        )
         self._backoff = backoff or Backoff(settings.backoff)
         self._transport = transport or TRANSPORTS[settings.transport]
         self._listener = listener

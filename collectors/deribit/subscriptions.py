@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from collectors.deribit.asking import SUBSCRIBE, UNSUBSCRIBE, Asker
 from collectors.deribit.channels import classify
 from collectors.sink import Tape
 from lake.errors import TerminalError
-from lake.events import GapOpened, Subscribed
+from lake.events import Gap, GapOpened, Subscribed
 
 CAUSE_REFUSED: Final = "not_subscribed"
 
@@ -19,23 +19,31 @@ _log = logging.getLogger(__name__)
 
 
 class Subscriptions:
-    """The channels of connection `number`. Not acknowledged and still wanted, a channel with a table is a gap."""
+    """The channels of connection `number`. Not acknowledged and still wanted, a channel with a table is a gap.
 
-    def __init__(self, number: int, channels: Sequence[str], asker: Asker, tape: Tape) -> None:
+    `on_refused` is handed each such gap when it is over.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        channels: Sequence[str],
+        asker: Asker,
+        tape: Tape,
+        *,
+        on_refused: Callable[[Gap], None] | None = None,
+    ) -> None:
         self.wanted = list(dict.fromkeys(channels))
         """What is wanted now; after every reconnect, it is asked for whole."""
         self.acknowledged = 0
         self.missing: list[str] = []
+        self.asking = asyncio.Lock()
+        """Held by whoever asks: one change of subscriptions at a time."""
         self._number = number
         self._asker = asker
         self._tape = tape
-        self._asking = asyncio.Lock()
+        self._on_refused = on_refused
         self._refused: dict[str, GapOpened] = {}
-
-    @property
-    def asking(self) -> asyncio.Lock:
-        """Held by whoever asks: one change of subscriptions at a time."""
-        return self._asking
 
     def want(self, channels: Sequence[str]) -> list[str]:
         """Want `channels` as well; which of them are new."""
@@ -121,4 +129,6 @@ class Subscriptions:
 
     def _end_refusals(self, channels: Iterable[str], end_ns: int) -> None:
         for channel in list(channels):
-            self._tape.holes.close(self._refused.pop(channel), end_ns)
+            gap = self._tape.holes.close(self._refused.pop(channel), end_ns)
+            if self._on_refused is not None:
+                self._on_refused(gap)

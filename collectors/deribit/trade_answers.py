@@ -14,6 +14,7 @@ from lake.errors import SchemaDriftError, VenueRefusedError
 
 BY_INSTRUMENT: Final = "get_last_trades_by_instrument"
 BY_INSTRUMENT_AND_TIME: Final = "get_last_trades_by_instrument_and_time"
+BY_CURRENCY: Final = "get_last_trades_by_currency"
 BY_TIME: Final = "get_last_trades_by_currency_and_time"
 
 ANSWERS: Final = "/get_last_trades_by_"
@@ -32,21 +33,13 @@ class TradeNumber(Struct, gc=False, frozen=True):
     timestamp: int
 
 
-class _NumberedParams(Struct, gc=False):
-    data: list[TradeNumber]
-
-
-class _NumberedFrame(Struct, gc=False):
-    params: _NumberedParams
-
-
 class _NumberedResult(Struct, gc=False):
     trades: list[TradeNumber]
 
 
-_RESULT: Final = msgspec.json.Decoder(_Result)
+_ANSWER: Final = msgspec.json.Decoder(wire.Success[_Result])
 _NUMBERED: Final = msgspec.json.Decoder(_NumberedResult)
-_NOTIFIED: Final = msgspec.json.Decoder(_NumberedFrame)
+_NOTIFIED: Final = msgspec.json.Decoder(wire.BareFrame[list[TradeNumber]])
 TRADES_MARK: Final = b'"channel":"trades.'
 """What a notification of trades has in it."""
 _HEAD: Final = (
@@ -84,7 +77,7 @@ def decode_trades(body: bytes, recv_ns: int) -> Decoded:
         SchemaDriftError: the body is no answer with trades.
     """
     try:
-        trades = _RESULT.decode(wire.reply.decode(body).result).trades
+        trades = _ANSWER.decode(body).result.trades
     except wire.DECODE_ERRORS as error:
         raise SchemaDriftError(f"not an answer with trades: {error}") from None
     frame = _HEAD + bytes(trades) + b"}}"

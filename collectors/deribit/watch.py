@@ -27,40 +27,20 @@ from collectors.continuity import (
 )
 from collectors.deribit import wire
 from collectors.deribit.channels import CHANNELS_REMEMBERED, PLATFORM, STATE
+from collectors.deribit.columns import US_IN_NS
 from collectors.deribit.market_state import MarketState
+from collectors.deribit.trade_answers import notified_trades
 
 FRAMES_AT_ONCE: Final = 500
 """Half a millisecond or so: then it is the sockets' turn again."""
 _HEAD: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
 _HEAD_BYTES: Final = len(_HEAD)
-_US_IN_NS: Final = 1000
 
 
 class _BookData(Struct, gc=False):
     type: str
     change_id: int
     prev_change_id: int | None = None
-
-
-class _BookParams(Struct, gc=False):
-    data: _BookData
-
-
-class _BookFrame(Struct, gc=False):
-    params: _BookParams
-
-
-class _TradeData(Struct, gc=False):
-    trade_seq: int
-    instrument_name: str
-
-
-class _TradesParams(Struct, gc=False):
-    data: list[_TradeData]
-
-
-class _TradesFrame(Struct, gc=False):
-    params: _TradesParams
 
 
 class _Reply(Struct, gc=False):
@@ -75,8 +55,7 @@ class _AnyFrame(Struct, gc=False):
     params: _ChannelParams | None = None
 
 
-_BOOK: Final = msgspec.json.Decoder(_BookFrame)
-_TRADES: Final = msgspec.json.Decoder(_TradesFrame)
+_BOOK: Final = msgspec.json.Decoder(wire.BareFrame[_BookData])
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 _ANY: Final = msgspec.json.Decoder(_AnyFrame)
 
@@ -186,13 +165,13 @@ class Watch:
                 self._reactions.book_whole(connection, channel, whole)
 
     def _trades(self, connection: int, channel: str, recv_ns: int, payload: bytes) -> None:
-        for trade in _TRADES.decode(payload).params.data:
+        for trade in notified_trades(payload):
             hole = self.trades.note(trade.instrument_name, trade.trade_seq, recv_ns)
             if hole is not None:
                 self._reactions.trades_missing(connection, channel, hole)
 
     def _reply(self, payload: bytes, recv_ns: int) -> None:
         if b'"usOut"' in payload:
-            skew = self.clock.note(_REPLY.decode(payload).usOut * _US_IN_NS, recv_ns)
+            skew = self.clock.note(_REPLY.decode(payload).usOut * US_IN_NS, recv_ns)
             if skew is not None:
                 self._reactions.clock_skewed(skew)

@@ -12,7 +12,7 @@ Required is what was present in every message recorded since 2019; a message wit
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -49,6 +49,7 @@ Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Number = float | None
 ABSENT: Final = float("nan")
 NOTHING: Final = Raw()
+T = TypeVar("T")
 
 
 class Greeks(Struct, gc=False, frozen=True):
@@ -194,67 +195,31 @@ class Instrument(Struct, gc=False, kw_only=True):
     is_active: bool | None = None
 
 
-class TickerParams(Struct, gc=False):
+class Params(Struct, Generic[T], gc=False):
     channel: str
-    data: Ticker
+    data: T
 
 
-class TickerFrame(Struct, gc=False):
-    params: TickerParams
+class Frame(Struct, Generic[T], gc=False):
+    """A notification whose data has the shape T."""
+
+    params: Params[T]
 
 
-class TradesParams(Struct, gc=False):
-    channel: str
-    data: list[Trade]
+class BareParams(Struct, Generic[T], gc=False):
+    data: T
 
 
-class TradesFrame(Struct, gc=False):
-    params: TradesParams
+class BareFrame(Struct, Generic[T], gc=False):
+    """The same, where the channel does not matter: leaving it out saves reading it."""
+
+    params: BareParams[T]
 
 
-class BookParams(Struct, gc=False):
-    channel: str
-    data: Book
+class Success(Struct, Generic[T], gc=False):
+    """A reply that has a result, of the shape T."""
 
-
-class BookFrame(Struct, gc=False):
-    params: BookParams
-
-
-class PerpetualParams(Struct, gc=False):
-    channel: str
-    data: Perpetual
-
-
-class PerpetualFrame(Struct, gc=False):
-    params: PerpetualParams
-
-
-class PriceIndexParams(Struct, gc=False):
-    channel: str
-    data: PriceIndex
-
-
-class PriceIndexFrame(Struct, gc=False):
-    params: PriceIndexParams
-
-
-class VolatilityIndexParams(Struct, gc=False):
-    channel: str
-    data: VolatilityIndex
-
-
-class VolatilityIndexFrame(Struct, gc=False):
-    params: VolatilityIndexParams
-
-
-class MarksParams(Struct, gc=False):
-    channel: str
-    data: list[Mark]
-
-
-class MarksFrame(Struct, gc=False):
-    params: MarksParams
+    result: T
 
 
 class Reply(Struct):
@@ -273,15 +238,6 @@ class Envelope(Struct):
     error: Raw = NOTHING
 
 
-class NotificationParams(Struct):
-    channel: str
-    data: Raw
-
-
-class Notification(Struct):
-    params: NotificationParams
-
-
 KNOWN: Final[dict[str, frozenset[str]]] = {
     kind: frozenset(LEFT_OUT[kind]).union(shape.__struct_fields__)
     for kind, shape in (
@@ -298,16 +254,16 @@ KNOWN: Final[dict[str, frozenset[str]]] = {
 }
 """Every field that is no news."""
 
-ticker_frame: Final = msgspec.json.Decoder(TickerFrame)
-trades_frame: Final = msgspec.json.Decoder(TradesFrame)
-book_frame: Final = msgspec.json.Decoder(BookFrame)
-perpetual_frame: Final = msgspec.json.Decoder(PerpetualFrame)
-price_index_frame: Final = msgspec.json.Decoder(PriceIndexFrame)
-volatility_index_frame: Final = msgspec.json.Decoder(VolatilityIndexFrame)
-marks_frame: Final = msgspec.json.Decoder(MarksFrame)
+ticker_frame: Final = msgspec.json.Decoder(Frame[Ticker])
+trades_frame: Final = msgspec.json.Decoder(Frame[list[Trade]])
+book_frame: Final = msgspec.json.Decoder(Frame[Book])
+perpetual_frame: Final = msgspec.json.Decoder(Frame[Perpetual])
+price_index_frame: Final = msgspec.json.Decoder(Frame[PriceIndex])
+volatility_index_frame: Final = msgspec.json.Decoder(Frame[VolatilityIndex])
+marks_frame: Final = msgspec.json.Decoder(Frame[list[Mark]])
 levels: Final = msgspec.json.Decoder(list[Level])
 envelope: Final = msgspec.json.Decoder(Envelope)
-notification: Final = msgspec.json.Decoder(Notification)
+notification: Final = msgspec.json.Decoder(Frame[Raw])
 fields: Final = msgspec.json.Decoder(dict[str, Raw])
 rows_of_fields: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 reply: Final = msgspec.json.Decoder(Reply)

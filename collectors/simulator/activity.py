@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from collectors.simulator.chain import DAY_MS
 from collectors.simulator.instrument import Instrument
 
 ZIPF_EXPONENT: Final = 0.8
@@ -12,7 +13,6 @@ MAX_EVENT_CHANCE: Final = 0.95
 FRAMES_PER_EVENT: Final = 1.5  # a book change, about every second time a ticker, now and then a trade
 _TURNS_PER_SECOND: Final = 10
 _BISECTIONS: Final = 40
-_DAY_MS: Final = 86_400_000
 
 
 def activity(items: Sequence[Instrument], now_ms: int) -> dict[str, float]:
@@ -22,7 +22,7 @@ def activity(items: Sequence[Instrument], now_ms: int) -> dict[str, float]:
         spec = item.spec
         if spec.perpetual:
             return 0, 0.0
-        months = (spec.expiry_ms - now_ms) / _DAY_MS / 30
+        months = (spec.expiry_ms - now_ms) / DAY_MS / 30
         if spec.kind != "option":
             return 1, months + (2.0 if spec.linear else 0.0)
         distance = abs(spec.strike / item.index.price - 1.0)

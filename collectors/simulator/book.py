@@ -66,7 +66,7 @@ class Book:
     def __init__(self, grid: Grid, unit: float) -> None:
         self.grid = grid
         self.unit = unit
-        self.change_id = 0
+        self.change_id = 0  # as the venue has it until the first quote
         self._ticks: tuple[list[int], list[int]] = ([], [])  # both ascending: best bid last, best ask first
         self._amounts: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self._before: tuple[dict[int, int], dict[int, int]] = ({}, {})  # amounts at the last publication

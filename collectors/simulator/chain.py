@@ -130,20 +130,21 @@ def parse_name(name: str, *, now_ms: int) -> Spec:
     if parsed.kind not in ("future", "option"):
         raise InputError(f"instrument name {name!r} is a combo, and this venue lists none")
     if parsed.expiry is None:
-        return _future(parsed.base, parsed.quote, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)
+        return future(parsed.base, parsed.quote, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)
     expiry = parsed.expiry // 1000
     created = min(now_ms, expiry) - 3 * DAY_MS
     if parsed.strike is None:
-        return _future(parsed.base, parsed.quote, expiry, created)
+        return future(parsed.base, parsed.quote, expiry, created)
     sign = 1 if parsed.option_type == "call" else -1
-    return _option(parsed.base, parsed.quote, expiry, parsed.strike, sign, created)
+    return option(parsed.base, parsed.quote, expiry, parsed.strike, sign, created)
 
 
 def _identity(name: str) -> int:
     return 300_000 + zlib.crc32(name.encode()) % 600_000
 
 
-def _future(base: str, quote: str | None, expiry: int, created: int) -> Spec:
+def future(base: str, quote: str | None, expiry: int, created: int) -> Spec:
+    """A dated future, or the perpetual; inverse without a `quote` currency. Times in ms."""
     perpetual = expiry == PERPETUAL_EXPIRY_MS
     prefix = f"{base}_{quote}" if quote else base
     name = f"{prefix}-PERPETUAL" if perpetual else f"{prefix}-{date_code(expiry)}"
@@ -168,7 +169,8 @@ def _spot(base: str, quote: str) -> Spec:
     )  # fmt: skip
 
 
-def _option(base: str, quote: str | None, expiry: int, strike: float, sign: int, created: int) -> Spec:
+def option(base: str, quote: str | None, expiry: int, strike: float, sign: int, created: int) -> Spec:
+    """A call (`sign` +1) or put (-1); inverse without a `quote` currency. Times in ms."""
     text = f"{strike:.10f}".rstrip("0").rstrip(".").replace(".", "d")
     prefix = f"{base}_{quote}" if quote else base
     name = f"{prefix}-{date_code(expiry)}-{text}-{'C' if sign > 0 else 'P'}"
@@ -191,10 +193,14 @@ def index_start(base: str) -> float:
 
 def strike_step(base: str, price: float, days: float) -> float:
     """The distance of strikes of options that live so long, for a coin at this price: 1, 2 or 5 by tens."""
-    usual = _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
-    wanted = max(usual * price / index_start(base), 1.0)
+    wanted = max(_usual_step(base, days) * price / index_start(base), 1.0)
     power = 10.0 ** int(log10(wanted))
     return max(size * power for size in (1.0, 2.0, 5.0) if size * power <= wanted)
+
+
+def _usual_step(base: str, days: float) -> float:
+    """The distance of strikes while the coin stands at its usual start."""
+    return _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
 
 
 def build_chain(count: int, now_ms: int, prices: Mapping[str, float] | None = None) -> list[Spec]:
@@ -203,13 +209,13 @@ def build_chain(count: int, now_ms: int, prices: Mapping[str, float] | None = No
     Options are about 55 % BTC, 35 % ETH and 10 % BTC_USDC over the whole expiry grid, calls and puts, with
     strikes from at the money out to deep in and out of it. `prices`: where coins stand, if not at their usual start.
     """
-    perpetuals = [_future("BTC", None, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)]
+    perpetuals = [future("BTC", None, PERPETUAL_EXPIRY_MS, PERPETUAL_CREATION_MS)]
     if count >= 6:
-        perpetuals.append(_future("ETH", None, PERPETUAL_EXPIRY_MS, 1_552_568_454_000))
+        perpetuals.append(future("ETH", None, PERPETUAL_EXPIRY_MS, 1_552_568_454_000))
     grid = expiry_grid(now_ms)
     created = now_ms - 20 * DAY_MS
     products: list[tuple[str, str | None]] = [("BTC", None), ("ETH", None), ("BTC", "USDC")]
-    futures = [_future(base, quote, e, created) for e in reversed(grid) for base, quote in products]
+    futures = [future(base, quote, e, created) for e in reversed(grid) for base, quote in products]
     futures = futures[: count // 12]
     left = max(count - len(perpetuals) - len(futures), 0)
     shares = (left - left * 35 // 100 - left // 10, left * 35 // 100, left // 10)
@@ -228,13 +234,13 @@ def _options(
     while len(taken) < share:
         for expiry in grid:
             days = (expiry - now_ms) / DAY_MS
-            step = _STRIKE_STEP[base][(days > 3) + (days > 14) + (days > 90)]
+            step = _usual_step(base, days)
             distance = (rank + 1) // 2 * (1 if rank % 2 else -1)
             strike = (round(centre / step) + distance * (1 + abs(distance) // 4)) * step
             if strike <= 0:
                 continue
             created = now_ms - int(DAY_MS * min(20.0, 3 + days / 20))
-            taken += [_option(base, quote, expiry, strike, sign, created) for sign in (1, -1)]
+            taken += [option(base, quote, expiry, strike, sign, created) for sign in (1, -1)]
         rank += 1
     return taken[:share]
 

@@ -9,10 +9,11 @@ from typing import Any, Final
 from collectors.simulator import frames, orders
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
 from collectors.simulator.history import Host, Limits
+from collectors.simulator.hub import Hub
 from collectors.simulator.orders import Order
 from collectors.simulator.outages import Outages
 from collectors.simulator.rpc import Clock, RpcError
-from collectors.simulator.session import Hub, Session
+from collectors.simulator.session import Session
 
 MAINTENANCE_CLOSE: Final = 1001  # going away (RFC 6455 §7.4.1)
 

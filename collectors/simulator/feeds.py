@@ -10,16 +10,17 @@ from typing import Any, Final
 from collectors.simulator import frames
 from collectors.simulator.chain import build_chain, parse_name
 from collectors.simulator.chain_file import load_chain
-from collectors.simulator.history import HistoryMethods, Past, extent
+from collectors.simulator.history import HistoryMethods, Past
 from collectors.simulator.history.course import MINUTE_MS
 from collectors.simulator.history.tape import first_id
 from collectors.simulator.history.truth import truth
+from collectors.simulator.hub import Hub
 from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import HISTORY_MS, STEP_MS, Market
 from collectors.simulator.orders import Truth
 from collectors.simulator.replay import ReplayMethods, load
 from collectors.simulator.rest import MarketMethods, Methods
-from collectors.simulator.session import Hub, Session
+from collectors.simulator.session import Session
 from collectors.simulator.settings import SimulatorSettings
 from collectors.simulator.slow import PUBLIC_METHODS, first_frame
 from lake.errors import InputError
@@ -39,7 +40,7 @@ class GeneratedFeed:
         if settings.chain_file:
             specs, prices = load_chain(settings.chain_file, settings.instruments, start)
         self.past = Past(
-            extent(settings), prices, start_ms=start, end_ms=(start - HISTORY_MS) // MINUTE_MS * MINUTE_MS
+            settings, prices, start_ms=start, end_ms=(start - HISTORY_MS) // MINUTE_MS * MINUTE_MS
         )
         if not settings.chain_file:
             prices = {base: self.past.course.index_at(base, start) for base in ("BTC", "ETH")}
@@ -54,11 +55,9 @@ class GeneratedFeed:
             trades_before=lambda spec: self.past.outright(spec).count,
             first_trade_id=first_id(self.past.end_ms),
         )
-        venue = MarketMethods(self.market, self.past)
-        self._venue = venue
-        self.methods: Methods = venue
-        self.history: Methods = HistoryMethods(venue)
-        self.channels = _market_channels(self.market)
+        self.methods = MarketMethods(self.market, self.past)
+        self.history = HistoryMethods(self.methods)
+        self._channels: tuple[int, frozenset[str]] = (0, frozenset())  # of which state of the listings
         self._settings = settings
         self._hub = hub
         self._slipped_s = 0.0
@@ -67,6 +66,13 @@ class GeneratedFeed:
     def instruments(self) -> Collection[str]:
         """What is listed now."""
         return self.market.instruments
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """What can be subscribed now; the channels of what has expired are no more."""
+        if self._channels[0] != self.market.listings:
+            self._channels = self.market.listings, _market_channels(self.market)
+        return self._channels[1]
 
     async def run(self) -> None:
         """Step until cancelled, or until `max_frames`."""
@@ -140,7 +146,7 @@ class GeneratedFeed:
 
     def truth(self, order: Truth) -> dict[str, Any]:
         """What the history holds of one thing."""
-        return truth(self._venue, order)
+        return truth(self.methods, order)
 
     def set_state(self, instrument: str, state: str) -> None:
         """Move an instrument to another life-cycle state and tell the subscribers."""
@@ -153,11 +159,10 @@ class GeneratedFeed:
         self._hub.flush()
 
     def list_instrument(self, instrument: str) -> None:
-        """Add an instrument by name; its channels can be subscribed from now on."""
+        """Add an instrument by name."""
         if instrument in self.market.instruments:
             raise InputError(f"{instrument} is listed already")
         self.market.add(parse_name(instrument, now_ms=self.market.now_ms))
-        self.channels = _market_channels(self.market)
         self._hub.flush()
 
     def _item(self, name: str) -> Instrument:

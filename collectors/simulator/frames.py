@@ -12,9 +12,6 @@ from typing import Final
 
 from collectors.simulator.options import Greeks
 
-ENVELOPE_HEAD: Final = '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
-ENVELOPE_DATA: Final = '","data":'
-ENVELOPE_TAIL: Final = "}}"
 _CACHED_NUMBERS: Final = 1 << 16
 
 
@@ -55,7 +52,7 @@ def optional(value: float | None) -> str:
 
 def notification(channel: str, data: str) -> str:
     """A subscription notification around the text of its `data`."""
-    return f"{ENVELOPE_HEAD}{channel}{ENVELOPE_DATA}{data}{ENVELOPE_TAIL}"
+    return f'{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"{channel}","data":{data}}}}}'
 
 
 def pairs(levels: Sequence[tuple[str, str]]) -> str:

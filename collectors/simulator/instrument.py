@@ -176,25 +176,27 @@ class Instrument:
         value = price if self.spec.linear else price * forward
         return round(100.0 * implied_vol(value, forward, self.spec.strike, years, self.spec.sign, guess), 2)
 
-    def record(self, trade: Trade, *, in_stats: bool = True) -> None:
+    def record(self, trade: Trade) -> None:
         """Take a trade into history and statistics."""
         self.trades.append(trade)
-        self.last_price = trade.price
-        if in_stats:
-            if self.first_price is None:
-                self.first_price = self.high = self.low = trade.price
-            self.high = max(self.high or trade.price, trade.price)
-            self.low = min(self.low or trade.price, trade.price)
-            self.volume = round(
-                self.volume + (trade.amount if self.spec.kind == "option" else trade.volume), 8
-            )
-            self.volume_usd = round(self.volume_usd + trade.cost, 2)
+        price = self.last_price = trade.price
+        if self.first_price is None:
+            self.first_price = price
+        self.high = price if self.high is None else max(self.high, price)
+        self.low = price if self.low is None else min(self.low, price)
+        self.volume = round(self.volume + trade.volume, 8)
+        self.volume_usd = round(self.volume_usd + trade.cost, 2)
+
+    @property
+    def price_change(self) -> float | None:
+        """Percent since the first trade; None without one."""
+        if self.first_price is None or self.last_price is None:
+            return None
+        return round((self.last_price / self.first_price - 1.0) * 100.0, 4)
 
     def rebuild_stats(self) -> None:
         """Texts that change with trades."""
-        change = None
-        if self.first_price and self.last_price is not None:
-            change = round((self.last_price / self.first_price - 1.0) * 100.0, 4)
+        change = self.price_change
         notional = f',"volume_notional":{number(self.volume_usd)}' if self.spec.kind != "option" else ""
         self._stats = (
             f',"state":"{self.state}","stats":{{"high":{optional(self.high)},"low":{optional(self.low)}'

@@ -7,9 +7,9 @@ often. Nothing here depends on who listens: subscriptions decide only which text
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from collectors.simulator.book import order_units
 from collectors.simulator.chain import Spec, instrument_json
 from collectors.simulator.instrument import Instrument, Trade
 from collectors.simulator.prices import Indices, Smile, make_smile, years_left
+from collectors.simulator.publisher import Outlet, Publisher
 from collectors.simulator.slow import publish_slow
 from lake.errors import InputError
 
@@ -35,24 +36,11 @@ _FIRST_MATCH_ID: Final = 225_046_781_992_378_368
 _FIRST_TRADE_ID: Final = 267_258_393
 
 
-class Outlet(Protocol):
-    """Where frames go; `listened` holds the channels worth building a text for."""
-
-    @property
-    def listened(self) -> Collection[str]:
-        """Channels somebody is subscribed to."""
-
-    def publish(self, channel: str, data: str, seq: object, prev: int | None) -> None:
-        """Send `data` to everybody subscribed to `channel`."""
-
-    def withhold(self, channel: str, data: str, seq: object, prev: int | None) -> None:
-        """Put on record that everybody subscribed to `channel` should have got `data`, and did not."""
-
-
 class Market:
     """State of the venue. `step` is the only thing that moves it.
 
     `trades_before` tells how many trades an instrument had before the market's own; `trade_seq` goes on from there.
+    Trade ids of every coin go on from `first_trade_id`.
     """
 
     def __init__(
@@ -64,14 +52,16 @@ class Market:
         start_ms: int,
         outlet: Outlet,
         prices: Mapping[str, float] | None = None,
-        trades_before: Callable[[Spec], int] | None = None,
+        trades_before: Callable[[Spec], int] = lambda _: 0,
         first_trade_id: int = _FIRST_TRADE_ID,
     ) -> None:
         self.rng = Random(seed)
         self.outlet = outlet
+        self._publisher = Publisher(outlet)
         self.now_ms = start_ms
         self.start_ms = start_ms
         self.steps = 0
+        self.listings = 0  # how often what is listed has changed
         self.frames = 0  # tickers, book changes and trade messages of all instruments, listened to or not
         self.change_id = _FIRST_CHANGE_ID
         self.match_id = _FIRST_MATCH_ID
@@ -87,7 +77,6 @@ class Market:
         self.instruments: dict[str, Instrument] = {}
         self.expired: dict[str, Instrument] = {}
         self.trades: dict[str, deque[Trade]] = {}
-        self._pending: dict[str, list[Trade]] = {}
         self._positions: dict[str, int] = {}
         self._groups: list[list[tuple[Instrument, float, int]]] = []
         self._chance = 1.0
@@ -123,9 +112,7 @@ class Market:
         for item in self.instruments.values():
             item.remark(self.now_ms)
             item.settle_first(self.rng)
-            item.trade_seq = self.rng.randint(100_000_000, 140_000_000) if item.spec.perpetual else 0
-            if self._trades_before is not None:
-                item.trade_seq = self._trades_before(item.spec)
+            item.trade_seq = self._trades_before(item.spec)
         self._seed_trades()
         for item in self.instruments.values():
             self._seed_book(item)
@@ -140,9 +127,9 @@ class Market:
                 if tick >= 1:
                     item.book.set(side, tick, order_units(self.rng))
                 tick += (1 + int(self.rng.expovariate(0.7))) * (-1 if side == 0 else 1)
-        item.book.changes()
-        self.change_id += self.rng.randint(1, 900)
-        item.book.change_id = self.change_id
+        if item.book.changes() != ([], []):
+            self.change_id += self.rng.randint(1, 900)
+            item.book.change_id = self.change_id
 
     def _seed_trades(self) -> None:
         rng, plan = self.rng, []
@@ -157,7 +144,8 @@ class Market:
                 self._make_trade(item, timestamp, grid.price(tick), units, rng.random() < 0.5)
 
     def _regroup(self) -> None:
-        """Instruments by slot, each with its activity and the round of its marks."""
+        """Instruments by slot, each with its activity and the round of its marks: what is listed has changed."""
+        self.listings += 1
         items = list(self.instruments.values())
         quiet = max(self.per_second * TICKER_SHARE, 1.0)
         period = max(ROUNDS_PER_SECOND, round(len(items) * ROUNDS_PER_SECOND / quiet))
@@ -183,8 +171,7 @@ class Market:
         if slot == 0:
             if turn % ROUNDS_PER_SECOND == 0:
                 self._second()
-            if self._pending:
-                self._flush_trades()
+            self._publisher.flush_trades()
         rng, chance, period = self.rng, self._chance, self._mark_rounds
         for item, weight, phase in self._groups[slot]:
             event = rng.random() < min(weight * chance, MAX_EVENT_CHANCE)
@@ -208,7 +195,7 @@ class Market:
         if fresh:
             self.frames += 1
             item.rebuild_stats()
-            self._publish_trades(item, fresh)
+            self._publisher.trades(item, fresh)
         if event:
             self._publish_book(item)
         moved = book.top() != top
@@ -324,18 +311,16 @@ class Market:
         self._regroup()
 
     def add(self, spec: Spec) -> Instrument:
-        """List a new instrument: marks and a book, no trade and no settlement price yet."""
+        """List a new instrument: marks, but no quote, no trade and no settlement price yet."""
         if spec.index not in self.indices.all:
             raise InputError(f"{spec.name}: this market has no index {spec.index}")
         item = self._list(spec)
         self._name_underlyings()
         self._activity[spec.name] = min(self._activity.values())
         item.remark(self.now_ms)
-        self._seed_book(item)
-        item.remark(self.now_ms)
         self._regroup()
         created = msgspec.json.encode(instrument_json(spec, self.now_ms)).decode()
-        self._publish_listing(item, "creation", created)
+        self._publisher.listing(item, "creation", created, self.now_ms)
         self.set_state(item, "open")
         return item
 
@@ -343,63 +328,14 @@ class Market:
         """Move an instrument to another life-cycle state and tell `instrument.state` about it."""
         item.state = state
         item.rebuild_stats()
-        self._publish_listing(item, "state", frames.instrument_state(item.spec.name, self.now_ms, state))
-
-    def _publish_listing(self, item: Instrument, what: str, data: str) -> None:
-        for kind in (item.spec.kind, "any"):
-            for currency in (item.spec.currency, "any"):
-                channel = f"instrument.{what}.{kind}.{currency}"
-                if channel in self.outlet.listened:
-                    self.outlet.publish(channel, data, self.now_ms, None)
-
-    # -- publishing ------------------------------------------------------------------------------
+        told = frames.instrument_state(item.spec.name, self.now_ms, state)
+        self._publisher.listing(item, "state", told, self.now_ms)
 
     def _publish_book(self, item: Instrument) -> None:
-        book, listened = item.book, self.outlet.listened
-        bids, asks = book.changes()
+        bids, asks = item.book.changes()
         if not bids and not asks:
             return
         self.frames += 1
         self.change_id += self.rng.randint(1, 900)
-        previous, book.change_id = book.change_id, self.change_id
-        skipped = item.skip_changes > 0
-        item.skip_changes -= skipped
-        if item.channel_book in listened:
-            data = frames.book_change(item.spec.name, self.now_ms, book.change_id, previous, bids, asks)
-            send = self.outlet.withhold if skipped else self.outlet.publish
-            send(item.channel_book, data, book.change_id, previous)
-        for channel, depth in item.channel_grouped:
-            if channel in listened:
-                self.outlet.publish(channel, item.grouped_data(self.now_ms, depth), book.change_id, None)
-
-    def _publish_trades(self, item: Instrument, fresh: list[Trade]) -> None:
-        outlet, spec = self.outlet, item.spec
-        chosen = [
-            channel
-            for kind in (spec.kind, "any")
-            for currency in (spec.currency, "any")
-            if (channel := f"trades.{kind}.{currency}.100ms") in outlet.listened
-        ]
-        if item.skip_trades:
-            lost, fresh = fresh[: item.skip_trades], fresh[item.skip_trades :]
-            item.skip_trades -= len(lost)
-            for channel in chosen:
-                outlet.withhold(channel, _trade_data(lost), [lost[0].trade_id, lost[-1].trade_id], None)
-            if item.channel_trades in outlet.listened:
-                outlet.withhold(item.channel_trades, _trade_data(lost), [lost[0].seq, lost[-1].seq], None)
-        if not fresh:
-            return
-        if item.channel_trades in outlet.listened:
-            outlet.publish(item.channel_trades, _trade_data(fresh), [fresh[0].seq, fresh[-1].seq], None)
-        for channel in chosen:
-            self._pending.setdefault(channel, []).extend(fresh)
-
-    def _flush_trades(self) -> None:
-        for channel, fresh in self._pending.items():
-            ids = [fresh[0].trade_id, fresh[-1].trade_id]
-            self.outlet.publish(channel, _trade_data(fresh), ids, None)
-        self._pending.clear()
-
-
-def _trade_data(trades: list[Trade]) -> str:
-    return "[" + ",".join([trade.text for trade in trades]) + "]"
+        previous, item.book.change_id = item.book.change_id, self.change_id
+        self._publisher.book(item, self.now_ms, previous, (bids, asks))

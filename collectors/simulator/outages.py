@@ -143,9 +143,8 @@ class Outages:
                 return kept
         return channels
 
-
-def http_status(error: RpcError) -> int:
-    """The HTTP status around an error."""
-    if error.code == rpc.TOO_MANY_REQUESTS:
-        return HTTP_TOO_MANY_REQUESTS
-    return HTTP_UNAVAILABLE if error.code == rpc.MAINTENANCE else HTTP_BAD_REQUEST
+    def http_status(self, error: RpcError) -> int:
+        """The HTTP status around an error: 429 only in the outage that stands for an overrun."""
+        if self.active("rate_limit") and error.code == rpc.TOO_MANY_REQUESTS:
+            return HTTP_TOO_MANY_REQUESTS
+        return HTTP_UNAVAILABLE if error.code == rpc.MAINTENANCE else HTTP_BAD_REQUEST

@@ -112,9 +112,9 @@ class MarketMethods(PastMethods):
     def get_book_summary(self, params: Params) -> object:
         """A whole currency at once; `any` is refused, as the venue does."""
         text(params, "currency", [c for c in CURRENCIES if c != "any"])
-        names = {spec.name for spec in listed((i.spec for i in self.market.instruments.values()), params)}
-        items = [item for name, item in self.market.instruments.items() if name in names]
-        return [_summary(item, self.market.now_ms) for item in items]
+        items = self.market.instruments
+        chosen = listed([item.spec for item in items.values()], params)
+        return [_summary(items[spec.name], self.market.now_ms) for spec in chosen]
 
     def get_index_price(self, params: Params) -> object:
         """An index, with the estimated delivery price."""
@@ -144,15 +144,12 @@ def _summary(item: Instrument, now_ms: int) -> dict[str, Any]:
     spec, book = item.spec, item.book
     bid = book.grid.price(book.best_bid) if book.best_bid else None
     ask = book.grid.price(book.best_ask) if book.best_ask else None
-    change = None
-    if item.first_price and item.last_price is not None:
-        change = round((item.last_price / item.first_price - 1.0) * 100.0, 4)
     option = spec.kind == "option"
     mark = round(item.value_usd / (1.0 if spec.linear else item.underlying), 8) if option else item.mark
     row: dict[str, Any] = {
         "high": item.high, "low": item.low, "last": item.last_price, "instrument_name": spec.name,
         "bid_price": bid, "ask_price": ask, "open_interest": item.open_interest, "mark_price": mark,
-        "creation_timestamp": now_ms, "price_change": change, "volume": item.volume,
+        "creation_timestamp": now_ms, "price_change": item.price_change, "volume": item.volume,
         "base_currency": spec.base, "quote_currency": spec.quote,
         "estimated_delivery_price": item.index.price, "volume_usd": item.volume_usd,
         "mid_price": round((bid + ask) / 2, 8) if bid and ask else None,

@@ -19,17 +19,19 @@ from collectors.simulator.account import Account
 from collectors.simulator.control import Control
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
 from collectors.simulator.history import BannedError, Host, Limits
+from collectors.simulator.hub import Hub
 from collectors.simulator.orders import Order, read_order
-from collectors.simulator.outages import HTTP_BAD_REQUEST, HTTP_TOO_MANY_REQUESTS, Outages, http_status
+from collectors.simulator.outages import HTTP_TOO_MANY_REQUESTS, Outages
 from collectors.simulator.rpc import Clock, RpcError, invalid
 from collectors.simulator.script import Step, load_script, play
-from collectors.simulator.session import Hub, Session
+from collectors.simulator.session import Session
 from collectors.simulator.settings import SimulatorSettings
 from collectors.simulator.spoil import spoil
 from lake.errors import InputError
 
 HOST: Final = "127.0.0.1"
 MIN_HEARTBEAT_S: Final = 10
+CONNECTIONS_PER_ADDRESS: Final = 32  # documented: HTTP and WebSocket together
 SOCKET_METHODS: Final = (
     "subscribe",
     "unsubscribe",
@@ -163,29 +165,29 @@ class Simulator:
     async def _get(self, host: Host, request: web.Request) -> web.StreamResponse:
         arrived = self.clock.now_ns()
         method = request.match_info["method"]
+        if not self._room(request.transport):
+            return _too_many_connections()
         if request.transport is not None:
             self._askers.add(request.transport)
         try:
             self.limits[host].admit(method, request.query_string, asyncio.get_running_loop().time())
             self.outages.check(method)
+            if self.outages.active("refuse"):
+                return web.Response(status=self.outages.refuse_status)
             body, status = rpc.reply(self.clock, arrived, self._ask(host, method, dict(request.query))), 200
         except BannedError:
             return web.Response(status=HTTP_TOO_MANY_REQUESTS)
         except RpcError as error:
-            body, status = rpc.refusal(self.clock, arrived, error), self._http_status(error)
-        refused = self.outages.connection_status()
-        if refused is not None and status == 200:
-            return web.Response(status=refused)
+            body, status = rpc.refusal(self.clock, arrived, error), self.outages.http_status(error)
         spoiled = self.outages.spoiled(host, method)
         if spoiled is not None:
             return await spoil(request, spoiled, body)
         return web.Response(body=body, status=status, content_type="application/json")
 
-    def _http_status(self, error: RpcError) -> int:
-        """10028 is HTTP 400 from a pool of credits, 429 in the outage that stands for an overrun."""
-        if error.code == rpc.TOO_MANY_REQUESTS and not self.outages.active("rate_limit"):
-            return HTTP_BAD_REQUEST
-        return http_status(error)
+    def _room(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Whether this connection, or one more, is within what one address may hold."""
+        known = {*self._askers, *(session.transport for session in self.hub.sessions.values())}
+        return transport in known or sum(not t.is_closing() for t in known) < CONNECTIONS_PER_ADDRESS
 
     def _ask(self, host: Host, method: str, params: dict[str, Any]) -> object:
         if method in SOCKET_METHODS:
@@ -201,6 +203,8 @@ class Simulator:
             body = rpc.refusal(self.clock, self.clock.now_ns(), error)
             there = self.outages.active("maintenance")
             return web.Response(status=refused, body=body if there else None)
+        if not self._room(request.transport):
+            return _too_many_connections()
         # A half-open session must not even answer pings and close frames, so nothing is automatic.
         socket = web.WebSocketResponse(compress=False, autoping=False, autoclose=False)
         await socket.prepare(request)
@@ -351,6 +355,12 @@ class Simulator:
             "finished": self.finished.is_set(),
             **self.feed.stats(),
         }
+
+
+def _too_many_connections() -> web.Response:
+    refused = web.Response(status=HTTP_TOO_MANY_REQUESTS)
+    refused.force_close()
+    return refused
 
 
 async def run(settings: SimulatorSettings, on_ready: Callable[[Simulator], None] | None = None) -> None:

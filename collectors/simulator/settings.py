@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -84,40 +85,30 @@ class SimulatorSettings:
     """Bytes a session may lag behind before market time waits for it."""
 
     def __post_init__(self) -> None:
-        limits = (
-            ("port", self.port, 0 <= self.port <= 65_535, "0 to 65535"),
-            ("instruments", self.instruments, self.instruments >= 1, "at least 1"),
-            ("rate", self.rate, self.rate >= 0, "0 or more frames per second"),
-            ("replay_speed", self.replay_speed, self.replay_speed >= 0, "0 or more"),
-            ("replay_grace_s", self.replay_grace_s, self.replay_grace_s >= 0, "0 or more seconds"),
-            ("max_frames", self.max_frames, self.max_frames >= 0, "0 or more"),
-            (
-                "max_channels_per_call",
-                self.max_channels_per_call,
-                self.max_channels_per_call >= 1,
-                "at least 1",
-            ),
-            ("past_futures", self.past_futures, self.past_futures >= 0, "0 or more"),
-            ("past_options", self.past_options, self.past_options >= 0, "0 or more"),
-            ("past_combos", self.past_combos, self.past_combos >= 0, "0 or more"),
-            ("past_days", self.past_days, self.past_days >= 0, "0 or more"),
-            ("past_trades", self.past_trades, self.past_trades >= 1, "at least 1"),
-            (
-                "past_perpetual_trades",
-                self.past_perpetual_trades,
-                self.past_perpetual_trades >= 1,
-                "at least 1",
-            ),
-            ("past_burst", self.past_burst, 0 <= self.past_burst <= 19_000, "0 to 19000"),
-            ("rest_per_second", self.rest_per_second, self.rest_per_second >= 0, "0 or more"),
-            ("history_per_second", self.history_per_second, self.history_per_second >= 0, "0 or more"),
-            ("rest_burst", self.rest_burst, self.rest_burst >= 1, "at least 1"),
-            ("history_burst", self.history_burst, self.history_burst >= 1, "at least 1"),
-            ("ban_s", self.ban_s, self.ban_s >= 0, "0 or more seconds"),
-            ("max_pending_bytes", self.max_pending_bytes, self.max_pending_bytes >= 1, "at least 1"),
-        )
-        for name, value, good, allowed in limits:
-            if not good:
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                allowed = f"{least} or more" if most == inf else f"{least} to {most}"
                 raise SettingsError(f"{name} = {value!r}: give {allowed}")
         if self.replay and self.chain_file:
             raise SettingsError("replay and chain_file exclude each other: give one of them")
+
+
+_BOUNDS: Final[dict[str, tuple[int, float]]] = {
+    "port": (0, 65_535),
+    "past_burst": (0, 19_000),
+    **dict.fromkeys(
+        (
+            "rate", "max_frames", "replay_speed", "replay_grace_s", "past_futures", "past_options", "past_combos",
+            "past_days", "rest_per_second", "history_per_second", "ban_s",
+        ),
+        (0, inf),
+    ),
+    **dict.fromkeys(
+        (
+            "instruments", "max_channels_per_call", "past_trades", "past_perpetual_trades", "rest_burst",
+            "history_burst", "max_pending_bytes",
+        ),
+        (1, inf),
+    ),
+}  # fmt: skip

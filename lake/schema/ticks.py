@@ -110,8 +110,9 @@ SPECS: Final = (
         name="book",
         doc="Order book: one row per level of every snapshot and change message.",
         columns=_BOOK,
-        natural_key=("venue", "instrument", "type", "change_id", "level"),
-        sort_key=("venue", "instrument", "ts", "change_id", "type", "level", "recv_ts"),
+        # Two connections may be told of the same change from different ones on: these are two messages.
+        natural_key=("venue", "instrument", "type", "change_id", "prev_change_id", "level"),
+        sort_key=("venue", "instrument", "ts", "change_id", "type", "prev_change_id", "level", "recv_ts"),
         streamed=True,
     ),
 )

@@ -11,7 +11,7 @@ from lake.errors import InputError
 from pipeline.backfill import ledger
 from pipeline.backfill.engine import Ask, Unit
 from pipeline.backfill.ledger import Listed
-from pipeline.backfill.plan import Plan, Planning, urgency
+from pipeline.backfill.plan import Choice, Plan, Planning, urgency
 from pipeline.backfill.spans import Span, cut, lacking
 
 KINDS: Final = ("future",)
@@ -20,24 +20,27 @@ BARS_PER_QUESTION: Final = BARS_MAX - 1
 """The question begins a bar early, because the first one may be left out: it may also be given."""
 
 
-def plan(planning: Planning) -> Plan:
-    """A unit for every window that is lacking, the most urgent instrument first.
+def bars(choice: Choice) -> tuple[str, str, int]:
+    """What the venue calls the bars that are wanted, what the table calls them, and their length, ms.
 
     Raises:
         InputError: the venue has no bars of this length.
     """
-    given = planning.choice.resolution or RESOLUTION
+    given = choice.resolution or RESOLUTION
     if given not in CHART_RESOLUTIONS:
         raise InputError(f"--resolution {given}: use {', '.join(CHART_RESOLUTIONS)} (minutes; 1D: a day)")
-    name, step = CHART_RESOLUTIONS[given]
+    return given, *CHART_RESOLUTIONS[given]
+
+
+def plan(planning: Planning) -> Plan:
+    """A unit for every window that is lacking, the most urgent instrument first."""
+    given, name, step = bars(planning.choice)
     recorded = planning.ledger.recorded("candles")
-    held = planning.ledger.whole_months("candles", name, step * 1000)
+    held = planning.ledger.whole_months(name, step * 1000)
     found = Plan()
     for item in planning.chosen(KINDS):
         rows = recorded.get(item.name, [])
-        reason = ledger.refused(rows, planning.refused_since_us)
-        if reason is not None:
-            found.skipped[item.name] = reason
+        if not found.may_ask(item.name, rows, planning):
             continue
         have = [*ledger.times(rows, name), *held.get(item.name, [])]
         word = urgency(item, planning.now_ms)

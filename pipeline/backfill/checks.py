@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from collectors.deribit.history_answers import CHART_RESOLUTIONS
 from lake.root import Root
 from lake.schema import TABLES
 from pipeline.backfill import candles, ledger, trades
@@ -22,7 +21,7 @@ TABLE_OF: Final = {
     "candles": "candles", "trades": "trades", "funding": "funding", "index": "index_prices",
     "volatility": "volatility_index", "settlements": "settlements", "instruments": "instruments",
 }  # fmt: skip
-"""Where the rows of a dataset are."""
+"""The datasets, and where the rows of each are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,10 @@ def drop_repeated(root: Root, dataset: str, days: Sequence[dt.date] | None = Non
 
 
 def _candles(planning: Planning) -> list[Check]:
-    name, step = CHART_RESOLUTIONS[planning.choice.resolution or candles.RESOLUTION]
+    _, name, step = candles.bars(planning.choice)
     step_us = step * 1000
     recorded = planning.ledger.recorded("candles")
-    whole = planning.ledger.whole_months("candles", name, step_us)
+    whole = planning.ledger.whole_months(name, step_us)
     items = {item.name: item for item in planning.chosen(candles.KINDS)}
     counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
     found = _bars(planning.ledger, list(items), name, step_us)
@@ -128,7 +127,7 @@ def _bars(lake: Ledger, names: Sequence[str], resolution: str, step_us: int) -> 
         for row in lake.query(
             "SELECT instrument, count(DISTINCT ts) AS bars FROM candles"  # noqa: S608
             f" WHERE date = DATE '{month}' AND resolution = '{resolution}' AND source = 'venue'"
-            f" AND instrument IN ({_listed(some)}) GROUP BY instrument"
+            f" AND instrument IN ({ledger.sql_list(some)}) GROUP BY instrument"
         ):
             found[row["instrument"]]["bars"] += row["bars"]
     return found
@@ -141,12 +140,8 @@ def _by_month(lake: Ledger, names: Sequence[str], resolution: str) -> Iterator[d
             " count(*) FILTER (volume = 0) AS still,"
             " count(*) FILTER (high < greatest(open, close) OR low > least(open, close)) AS crooked"
             f" FROM candles WHERE resolution = '{resolution}' AND source = 'venue'"
-            f" AND instrument IN ({_listed(names[start : start + NAMES_AT_ONCE])}) GROUP BY instrument, date"
+            f" AND instrument IN ({ledger.sql_list(names[start : start + NAMES_AT_ONCE])}) GROUP BY instrument, date"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def _trades(planning: Planning) -> list[Check]:

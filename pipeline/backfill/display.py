@@ -51,13 +51,12 @@ def progress_line(title: str) -> Iterator[Callable[[Progress], None]]:
         yield lambda _: None
         return
     from rich import progress as rich
+    from rich.console import Console
 
     columns = (
         rich.TextColumn("[bold]{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
         rich.TextColumn("{task.fields[told]}"), rich.TimeElapsedColumn(), rich.TimeRemainingColumn(),
     )  # fmt: skip
-    from rich.console import Console
-
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as line:
         task = line.add_task(title, total=None, told="")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -103,17 +103,17 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self._held.aclose()
 
-    async def run(self, units: Iterable[Unit], count: int) -> None:
-        """Work through `units`, `count` in number, several at a time and in their order.
+    async def run(self, units: Sequence[Unit]) -> None:
+        """Work through `units`, several at a time and in their order.
 
         Raises:
             VenueRefusedError: a host does not know a method: its address is wrong.
             VenueUnavailableError: several units in a row failed; what was answered before is kept.
         """
-        self.progress.units += count
+        self.progress.units += len(units)
         todo = iter(units)
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._settings.concurrency, count)):
+            for _ in range(min(self._settings.concurrency, len(units))):
                 group.create_task(self._work(todo))
 
     async def _work(self, todo: Iterable[Unit]) -> None:

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from collectors.deribit.names import parse_name
 from lake.root import Root
-from lake.views import Connection, connect
+from lake.views import connect
 from pipeline.backfill.spans import Span
 
 NEVER_EXPIRES_MS: Final = 32_503_708_800_000
@@ -58,10 +58,9 @@ class Ledger:
     """The lake as it is at one moment; a context manager."""
 
     def __init__(self, root: Root) -> None:
-        self._root = root
+        self._sql = connect(root)
 
-    def __enter__(self) -> Ledger:
-        self._sql: Connection = connect(self._root)
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,19 +69,19 @@ class Ledger:
     def recorded(self, dataset: str) -> dict[str, list[Recorded]]:
         """Answers about `dataset` that are on record, by instrument, in the order of receipt."""
         found: defaultdict[str, list[Recorded]] = defaultdict(list)
-        rows = self._sql.query(
+        rows = self.query(
             "SELECT instrument, resolution, epoch_us(start_ts) AS start_us, epoch_us(end_ts) AS end_us, start_seq,"  # noqa: S608 - our own words
             " end_seq, rows, refusal, cursor, host, epoch_us(recv_ts) AS recv_us FROM backfills"
             f" WHERE dataset = '{dataset}' ORDER BY backfills.recv_ts"
         )
-        for row in rows.to_pylist():
+        for row in rows:
             found[row["instrument"]].append(Recorded(**row))
         return dict(found)
 
     @cached_property
     def instruments(self) -> list[Listed]:
         """Every instrument that was ever listed, by its newest terms."""
-        rows = self._sql.query(
+        rows = self.query(
             "SELECT instrument, arg_max(kind, valid_from) AS kind,"
             " arg_max(coalesce(settlement_currency, ''), valid_from) AS currency,"
             " epoch_ms(arg_max(creation_ts, valid_from)) AS created_ms,"
@@ -98,19 +97,18 @@ class Ledger:
                 NEVER_EXPIRES_MS if row["expires_ms"] is None else row["expires_ms"],
                 row["strike"],
             )
-            for row in rows.to_pylist()
+            for row in rows
         ]
 
-    def whole_months(self, table: str, resolution: str, step_us: int) -> dict[str, list[Span]]:
-        """Spans of bars without a hole or a repetition, by instrument and month, in µs, as the table itself holds
-        them, whoever wrote them."""
-        rows = self._sql.query(
+    def whole_months(self, resolution: str, step_us: int) -> dict[str, list[Span]]:
+        """Spans of the venue's bars without a hole or a repetition, by instrument and month, in µs, as `candles`
+        holds them, whoever wrote them."""
+        rows = self.query(
             "SELECT instrument, date, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us, count(*) AS n"  # noqa: S608
-            f" FROM {table} WHERE resolution = '{resolution}'"
-            f" {'AND source = ' + chr(39) + 'venue' + chr(39) if table == 'candles' else ''} GROUP BY ALL"
+            f" FROM candles WHERE resolution = '{resolution}' AND source = 'venue' GROUP BY ALL"
         )
         found: defaultdict[str, list[Span]] = defaultdict(list)
-        for row in rows.to_pylist():
+        for row in rows:
             end_us = row["last_us"] + step_us
             if end_us - row["first_us"] == row["n"] * step_us:
                 found[row["instrument"]].append((row["first_us"], end_us))
@@ -120,13 +118,11 @@ class Ledger:
         """Numbers of the trades held, as spans, of each of `names` that has any."""
         if not names:
             return {}
-        some = (
-            f" AND instrument IN ({', '.join(map(_quoted, names))})" if len(names) <= NAMES_LISTED_MAX else ""
-        )
-        simple = self._sql.query(
+        some = f" AND instrument IN ({sql_list(names)})" if len(names) <= NAMES_LISTED_MAX else ""
+        simple = self.query(
             "SELECT instrument, min(trade_seq) AS first, max(trade_seq) AS last, count(*) AS n FROM trades"  # noqa: S608
             f" WHERE trade_seq IS NOT NULL{some} GROUP BY instrument"
-        ).to_pylist()
+        )
         found = {row["instrument"]: [(row["first"], row["last"] + 1)] for row in simple}
         for row in simple:
             if row["last"] - row["first"] + 1 != row["n"]:
@@ -135,19 +131,20 @@ class Ledger:
 
     def _runs(self, name: str) -> list[Span]:
         """Runs of consecutive numbers of one instrument's trades."""
-        rows = self._sql.query(
+        rows = self.query(
             "SELECT min(trade_seq) AS first, max(trade_seq) + 1 AS stop FROM ("  # noqa: S608
             "SELECT trade_seq, trade_seq - row_number() OVER (ORDER BY trade_seq) AS run FROM ("
-            f"SELECT DISTINCT trade_seq FROM trades WHERE instrument = {_quoted(name)} AND trade_seq IS NOT NULL)"
+            f"SELECT DISTINCT trade_seq FROM trades WHERE instrument = {sql_list([name])} AND trade_seq IS NOT NULL)"
             ") GROUP BY run ORDER BY first"
         )
-        return [(row["first"], row["stop"]) for row in rows.to_pylist()]
+        return [(row["first"], row["stop"]) for row in rows]
 
     def traded_ms(self, name: str, number: int) -> int | None:
         """When the trade with this number, or the first after it that is held, was done."""
-        rows = self._sql.query(
-            f"SELECT epoch_ms(min(ts)) AS ms FROM trades WHERE instrument = {_quoted(name)} AND trade_seq >= {number}"  # noqa: S608
-        ).to_pylist()
+        rows = self.query(
+            "SELECT epoch_ms(min(ts)) AS ms FROM trades"  # noqa: S608
+            f" WHERE instrument = {sql_list([name])} AND trade_seq >= {number}"
+        )
         found: int | None = rows[0]["ms"]
         return found
 
@@ -156,8 +153,9 @@ class Ledger:
         return list(self._sql.query(statement).to_pylist())
 
 
-def _quoted(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"
+def sql_list(names: Iterable[str]) -> str:
+    """Names as SQL has them in a list."""
+    return ", ".join("'" + name.replace("'", "''") + "'" for name in names)
 
 
 def _currency(name: str) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lake.errors import InputError
 from pipeline.backfill.engine import Unit
-from pipeline.backfill.ledger import Ledger, Listed
+from pipeline.backfill.ledger import Ledger, Listed, Recorded, refused
 from pipeline.backfill.settings import BackfillSettings
 
-DATASETS: Final = ("candles", "trades", "funding", "index", "volatility", "instruments", "settlements")
 KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
 DAY_MS: Final = 86_400_000
 URGENCIES: Final = (("critical", 7), ("high", 30), ("medium", 90))
@@ -42,18 +41,26 @@ class Choice:
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
                 raise InputError(f"--instrument {name!r} is no instrument's name, such as BTC-PERPETUAL")
         if self.start is not None and self.end is not None and self.start >= self.end:
-            raise InputError(f"--from {self.start:%Y-%m-%d} is not before --to {self.end:%Y-%m-%d}")
+            last = self.end - dt.timedelta(days=1)
+            raise InputError(f"--from {self.start:%Y-%m-%d} is after --to {last:%Y-%m-%d}")
         if self.strikes is not None and self.strikes[0] > self.strikes[1]:
             raise InputError("--strikes LOW-HIGH: the first must not be above the second")
 
 
 @dataclass(slots=True)
 class Plan:
-    """The units to work through, in order, and how many answers were on record already."""
+    """The units to work through, in order, and what is left out."""
 
     units: list[Unit] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    """Instruments that are not asked for, each with the venue's refusal."""
+    """Instruments, currencies and indices that are not asked for, each with the venue's refusal."""
+
+    def may_ask(self, subject: str, rows: Iterable[Recorded], planning: Planning) -> bool:
+        """Whether the venue has not refused `subject` lately, by the answers on record; a refusal is noted."""
+        reason = refused(rows, planning.refused_since_us)
+        if reason is not None:
+            self.skipped[subject] = reason
+        return reason is None
 
     def as_rows(self, settings: BackfillSettings) -> list[dict[str, Any]]:
         """Units and requests by host, and the seconds they take at the settings' rates."""
@@ -154,11 +161,10 @@ def midnight(day: dt.date) -> dt.datetime:
 
 def strike_range(text: str) -> tuple[float, float]:
     """LOW-HIGH as two numbers; InputError where it is not so written."""
-    low, _, high = text.partition("-")
-    try:
-        return float(low), float(high)
-    except ValueError:
-        raise InputError(f"{text!r} is no range of strikes; write it like 60000-90000") from None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text.strip())
+    if found is None:
+        raise InputError(f"--strikes {text!r} is no range; write it like 60000-90000")
+    return float(found[1]), float(found[2])
 
 
 def urgency(item: Listed, now_ms: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pipeline.backfill import candles, listing, series, trades
 from pipeline.backfill.checks import TABLE_OF, Check, check, drop_repeated
 from pipeline.backfill.engine import Engine, Progress
 from pipeline.backfill.ledger import Ledger
-from pipeline.backfill.plan import DATASETS, Choice, Plan, Planning
+from pipeline.backfill.plan import Choice, Plan, Planning
 from pipeline.backfill.recording import STREAM, Recording, bring_in
 from pipeline.backfill.settings import BackfillSettings
 
@@ -34,7 +33,11 @@ PLANNERS: Final[dict[str, Callable[[Planning], Plan]]] = {
     "settlements": series.settlements,
     "instruments": lambda _: Plan(),
 }
-log = logging.getLogger(__name__)
+BARS: Final[dict[str, Callable[[Choice], object]]] = {
+    "candles": candles.bars,
+    "volatility": series.volatility_bars,
+}
+"""Datasets of bars, each with what refuses a length that the venue does not have."""
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that can be planned without being done."""
+    """A run that can be planned without being done; InputError where the choice makes no sense for the dataset."""
 
     root: Root
     dataset: str
@@ -90,8 +93,17 @@ class Job:
     on_progress: Callable[[Progress], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise InputError(f"there is no dataset {self.dataset!r}; there are {', '.join(DATASETS)}")
+        if self.dataset not in TABLE_OF:
+            raise InputError(f"there is no dataset {self.dataset!r}; there are {', '.join(TABLE_OF)}")
+        if self.choice.reread is not None and self.dataset != "trades":
+            raise InputError(f"--reread is for trades alone; leave it out to backfill {self.dataset}")
+        bars = BARS.get(self.dataset)
+        if bars is not None:
+            bars(self.choice)
+        elif self.choice.resolution is not None:
+            raise InputError(
+                f"--resolution is for {' and '.join(BARS)}; leave it out to backfill {self.dataset}"
+            )
 
     def planning(self, ledger: Ledger, now_ms: int) -> Planning:
         """What planners get."""
@@ -194,7 +206,7 @@ class Job:
         before = progress.rows
         try:
             async with recording, Engine(self.settings, recording, progress, told) as engine:
-                await engine.run(plan.units, len(plan.units))
+                await engine.run(plan.units)
         except BaseExceptionGroup as group:
             first = group.exceptions[0]
             raise (first if isinstance(first, LakeError) else group) from None

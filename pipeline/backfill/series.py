@@ -27,7 +27,7 @@ from lake.errors import InputError
 from pipeline.backfill import ledger
 from pipeline.backfill.engine import Ask, Unit
 from pipeline.backfill.ledger import Recorded
-from pipeline.backfill.plan import Plan, Planning
+from pipeline.backfill.plan import Choice, Plan, Planning
 from pipeline.backfill.spans import cut, lacking
 
 FUNDING_SINCE_MS: Final = 1_556_582_400_000  # 2019-04-30, the first day with funding on record at the venue
@@ -58,9 +58,7 @@ def funding(planning: Planning) -> Plan:
     found = Plan()
     for item in planning.chosen(("future",), only=lambda item: item.perpetual):
         rows = recorded.get(item.name, [])
-        reason = ledger.refused(rows, planning.refused_since_us)
-        if reason is not None:
-            found.skipped[item.name] = reason
+        if not found.may_ask(item.name, rows, planning):
             continue
         first = max(planning.start_ms, item.created_ms, FUNDING_SINCE_MS)
         have = [(a // 1000, b // 1000) for a, b in ledger.times(rows)]
@@ -73,26 +71,29 @@ def funding(planning: Planning) -> Plan:
     return found
 
 
-def volatility(planning: Planning) -> Plan:
-    """Windows of a thousand bars of the volatility indices.
+def volatility_bars(choice: Choice) -> tuple[str, str, int]:
+    """What the venue calls the bars that are wanted, what the table calls them, and their length, ms.
 
     Raises:
         InputError: the venue has no bars of this length.
     """
-    given = planning.choice.resolution or VOLATILITY_RESOLUTION
+    given = choice.resolution or VOLATILITY_RESOLUTION
     if given not in VOLATILITY_RESOLUTIONS:
         raise InputError(
             f"--resolution {given}: use {', '.join(VOLATILITY_RESOLUTIONS)} (seconds; 1D: a day)"
         )
-    name, step = VOLATILITY_RESOLUTIONS[given]
+    return given, *VOLATILITY_RESOLUTIONS[given]
+
+
+def volatility(planning: Planning) -> Plan:
+    """Windows of a thousand bars of the volatility indices."""
+    given, name, step = volatility_bars(planning.choice)
     recorded = planning.ledger.recorded("volatility")
     found = Plan()
     for currency in planning.choice.currencies or VOLATILITY_CURRENCIES:
         index = volatility_index(currency)
         rows = recorded.get(index, []) + recorded.get(currency, [])
-        reason = ledger.refused(rows, planning.refused_since_us)
-        if reason is not None:
-            found.skipped[currency] = reason
+        if not found.may_ask(currency, rows, planning):
             continue
         first = -(-max(planning.start_ms, VOLATILITY_SINCE_MS) // step) * step
         end = planning.end_ms // step * step
@@ -112,9 +113,7 @@ def index(planning: Planning) -> Plan:
     for currency in planning.choice.currencies or VOLATILITY_CURRENCIES:
         name = volatility_index(currency)
         rows = recorded.get(name, [])
-        reason = ledger.refused(rows, planning.refused_since_us)
-        if reason is not None:
-            found.skipped[name] = reason
+        if not found.may_ask(name, rows, planning):
             continue
         told = [row for row in rows if row.refusal is None]
         whole = any(row.resolution == "all" for row in told)
@@ -134,9 +133,7 @@ def settlements(planning: Planning) -> Plan:
     found = Plan()
     for currency in planning.currencies:
         rows = recorded.get(currency, [])
-        reason = ledger.refused(rows, planning.refused_since_us)
-        if reason is not None:
-            found.skipped[currency] = reason
+        if not found.may_ask(currency, rows, planning):
             continue
         for kind in SETTLEMENT_TYPES:
             found.units += _chains(planning, currency, kind, [row for row in rows if row.resolution == kind])
@@ -187,9 +184,7 @@ def _deliveries(planning: Planning, found: Plan) -> None:
     for currency in planning.choice.currencies or VOLATILITY_CURRENCIES:
         name = volatility_index(currency)
         rows = recorded.get(name, [])
-        reason = ledger.refused(rows, planning.refused_since_us)
-        if reason is not None:
-            found.skipped[name] = reason
+        if not found.may_ask(name, rows, planning):
             continue
         last_us = (days_until * DAY_MS + SETTLED_AT_MS) * 1000 + 1
         missing = lacking([(planning.start_ms * 1000, last_us)], ledger.times(rows))

@@ -55,6 +55,11 @@ class BackfillSettings:
     run adds a file to every day it touches); bounds memory, to about 15 times that beside what the process needs."""
 
     def __post_init__(self) -> None:
+        for name in ("rest_url", "history_url"):
+            if not getattr(self, name).startswith(("http://", "https://")):
+                raise SettingsError(
+                    f"{name} {getattr(self, name)!r}: use an address that begins with https://"
+                )
         if not 1 <= self.concurrency <= CONCURRENCY_MAX:
             raise SettingsError(f"concurrency {self.concurrency}: use a number from 1 to {CONCURRENCY_MAX}")
         for name, highest in (("trades_per_page", 10_000), ("recent_per_page", 1_000)):

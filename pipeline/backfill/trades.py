@@ -21,7 +21,6 @@ from collectors.deribit.trade_answers import (
     TradeNumber,
     trade_numbers,
 )
-from pipeline.backfill import ledger
 from pipeline.backfill.engine import Ask, Host, Unit
 from pipeline.backfill.ledger import SEQ_END, Listed, Recorded
 from pipeline.backfill.plan import DAY_MS, Plan, Planning
@@ -52,7 +51,7 @@ def survey(planning: Planning, bounds: Bounds) -> Plan:
     found = Plan()
     recorded = planning.ledger.recorded("trades")
     for item in planning.chosen(KINDS):
-        if ledger.refused(recorded.get(item.name, []), planning.refused_since_us) is not None:
+        if not found.may_ask(item.name, recorded.get(item.name, []), planning):
             continue
         dead = item.expires_ms <= planning.now_ms
         timed = planning.start_ms > item.created_ms or planning.end_ms < min(planning.now_ms, item.expires_ms)
@@ -110,12 +109,11 @@ def plan(planning: Planning, bounds: Bounds) -> Plan:
     """Pages of numbers that are neither held nor on record; of the dead, a walk from the last that is held."""
     found = Plan()
     recorded = planning.ledger.recorded("trades")
-    items = planning.chosen(KINDS)
-    for item in items:
-        reason = ledger.refused(recorded.get(item.name, []), planning.refused_since_us)
-        if reason is not None:
-            found.skipped[item.name] = reason
-    open_ones = [item for item in items if item.name not in found.skipped]
+    open_ones = [
+        item
+        for item in planning.chosen(KINDS)
+        if found.may_ask(item.name, recorded.get(item.name, []), planning)
+    ]
     held = planning.ledger.trade_spans([item.name for item in open_ones])
     for item in open_ones:
         rows, have = recorded.get(item.name, []), held.get(item.name, [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +29,6 @@ def import_(
 
     Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
     """
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
     from pipeline.importing import TARDIS, import_files, read_mapping
 
     this: Invocation = context.obj
@@ -39,22 +38,30 @@ def import_(
         form = TARDIS[tardis]
     else:
         raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
-    size = sum(path.stat().st_size for path in files if path.is_file())
+    with _bytes_read(files) as on_bytes:
+        report = import_files(this.root(create=True), files, form, on_bytes=on_bytes)
+    show(report.files, title="imported", as_json=as_json)
+    if report.refused:
+        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _bytes_read(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal, told how many more bytes of `files` have been read; none where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
     columns = (
         *Progress.get_default_columns()[:2],
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
-        task = progress.add_task("import", total=size)
-        report = import_files(
-            this.root(create=True), files, form, on_bytes=lambda n: progress.advance(task, n)
-        )
-    show(report.files, title="imported", as_json=as_json)
-    if report.refused:
-        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
-        raise typer.Exit(1)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("import", total=sum(path.stat().st_size for path in files if path.is_file()))
+        yield lambda count: progress.advance(task, count)
 
 
 def backfill(

@@ -27,7 +27,7 @@ from collectors.deribit.names import parse_name
 from lake.errors import InputError
 from lake.exact import to_floats
 from pipeline.derive_greeks.partition import row_groups
-from pipeline.derive_greeks.terms import Listing, TermsOf, named_codes, terms_of
+from pipeline.derive_greeks.terms import Listing, TermsOf, microseconds, named_codes, terms_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -100,7 +100,10 @@ class Forwards:
             codes, names = named_codes(rows["instrument"])
             terms = terms_of(names, self._listing)
             points.add(
-                terms.chains, terms.chain[codes], _microseconds(rows), to_floats(rows["underlying_price"])
+                terms.chains,
+                terms.chain[codes],
+                microseconds(rows["ts"]),
+                to_floats(rows["underlying_price"]),
             )
         return points.curves()
 
@@ -113,7 +116,9 @@ class Forwards:
             known = tuple(dict.fromkeys(chain for chain in chains if chain is not None))
             numbers = np.array([-1 if chain is None else known.index(chain) for chain in chains], np.int64)
             mark = to_floats(rows["mark_price"])
-            points.add(known, numbers[codes], _microseconds(rows), np.where(mark > 0, mark, _middle(rows)))
+            points.add(
+                known, numbers[codes], microseconds(rows["ts"]), np.where(mark > 0, mark, _middle(rows))
+            )
         return points.curves()
 
     @cached_property
@@ -124,7 +129,7 @@ class Forwards:
         for rows in row_groups(self._quotes, _PRICES):
             codes, names = named_codes(rows["instrument"])
             own = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)[codes]
-            found.add(own, _microseconds(rows), _middle(rows))
+            found.add(own, microseconds(rows["ts"]), _middle(rows))
         option, ts, middle = found.rows()
         return _by_parity(terms_of(list(numbers), self._listing).take(option), ts, middle)
 
@@ -225,14 +230,10 @@ def _expiring(name: str) -> Chain | None:
         return None
     if parsed.kind != "future" or parsed.expiry is None:
         return None
-    return (parsed.base if parsed.quote is None else f"{parsed.base}_{parsed.quote}"), parsed.expiry
+    return parsed.basis, parsed.expiry
 
 
 def _middle(rows: pa.Table) -> Floats:
     """Middle of bid and ask; NaN where one is missing or they are crossed."""
     bid, ask = to_floats(rows["bid_price"]), to_floats(rows["ask_price"])
     return np.where((bid > 0) & (ask >= bid), (bid + ask) / 2.0, np.nan)
-
-
-def _microseconds(rows: pa.Table) -> Ints:
-    return np.asarray(rows["ts"].combine_chunks().cast(pa.int64()), np.int64)

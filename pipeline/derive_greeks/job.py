@@ -1,19 +1,14 @@
 """The table `greeks`: partition by partition from `quotes`, `trades` or `candles`, again whenever their rows change.
 
-The files of a partition carry in their names what they were made of: a fingerprint of the source's rows, of the quotes
-that forwards are taken from, of the options' terms and of the settings that matter. Where it is still the same, the
-partition is done; else the partition is computed anew and put in place of the old in one commit. So a run may be killed
-anywhere and repeated at will, and two runs find the same rows. What compaction rewrites without dropping duplicates
-changes nothing: fingerprints are of rows, not of files.
+A day of a family is made of the source's rows, the quotes that forwards are taken from, the options' terms and the
+settings that matter; `pipeline.derivation` says how it is known whether it is up to date, and what replaces it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,48 +17,37 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.crashpoints import reach
-from lake.datafile import HASH_MODULUS, DataFile, Partition
+from collectors.deribit.names import OPTIONS
+from lake.datafile import DataFile, Partition
 from lake.delta import Table
-from lake.delta_commit import StagedFile
-from lake.durable import disk_full_told
 from lake.errors import InputError
-from lake.locks import exclusive
 from lake.parquet import sort_rows
 from lake.root import Root
 from lake.schema import TABLES
+from pipeline.derivation import Progress, Unit, by_partition, deriving, fingerprint, put_in_place
 from pipeline.derive_greeks.forwards import SECOND_US, Forwards
 from pipeline.derive_greeks.partition import ranges
-from pipeline.derive_greeks.rows import SOURCE_TABLES, SPEC, Source, derive, stored
+from pipeline.derive_greeks.rows import QUOTES, SOURCE_TABLES, SPEC, Source, derive, stored
 from pipeline.derive_greeks.settings import GreeksSettings
-from pipeline.derive_greeks.terms import OPTIONS, listings, listings_version
+from pipeline.derive_greeks.terms import listings, listings_version
 from pipeline.executor import executor
-
-log = logging.getLogger(__name__)
 
 FORMULAS: Final = 1
 """Raise it when the same rows shall give other numbers: every partition is then computed anew."""
 FUTURES: Final = "future"
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Shows how far a run is: given the results as they come, and how many there will be."""
-
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One day of one family: what is computed and replaced together.
+class Day(Unit):
+    """One day of one family, and what it is made of.
 
-    source, quotes, futures: files, relative to their table; listings: version of `instruments`; replaced: the files of
-    `greeks` that are in the way.
+    source, quotes, futures: files, relative to their table; listings: version of `instruments`.
     """
 
-    partition: Partition
-    fingerprint: str
     source: tuple[str, ...]
     quotes: tuple[str, ...]
     futures: tuple[str, ...]
     listings: int
-    replaced: tuple[DataFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,51 +108,47 @@ def derive_greeks(
     settings = settings or GreeksSettings()
     now = now or dt.datetime.now(dt.UTC)
     report = GreeksReport()
-    doing = "deriving Greeks"
-    with disk_full_told(doing), exclusive(root.locks / "greeks.lock", doing):
-        found = list(_units(root, settings, SOURCE_TABLES[of], days, now.date()))
-        due = [unit for unit in found if not _done(unit, of)]
+    with deriving(root, SPEC):
+        found = list(_days(root, settings, SOURCE_TABLES[of], days, now.date()))
+        due = [day for day in found if day.due]
         report.unchanged = len(found) - len(due)
-        results: Iterable[Written] = executor(settings.workers).map(partial(_work, root, settings, of), due)
+        results = executor(settings.workers).map(partial(_work, root, settings, of), due)
         report.written = list(progress(results, len(due)) if progress else results)
-        table = Table.find(root, SPEC)
-        if table is not None:
-            table.tidy(now)
     return report
 
 
-def _units(
+def _days(
     root: Root, settings: GreeksSettings, source: Source, days: Sequence[dt.date] | None, today: dt.date
-) -> Iterator[Unit]:
+) -> Iterator[Day]:
     """Every day and family of options that the source has rows of, and that is asked for."""
-    by_source, by_quotes = (_by_partition(root, name) for name in (source.name, "quotes"))
-    present = _by_partition(root, SPEC.name)
+    by_source, by_quotes = (by_partition(root, name) for name in (source.name, "quotes"))
+    present = by_partition(root, SPEC.name)
+    every_s = settings.quotes_every_s if source.name == QUOTES.name else 0
     version = listings_version(root)
     known = listings(root, version)
     spec = TABLES[source.name]
-    for partition, files in sorted(by_source.items(), key=lambda item: (item[0].date, item[0].family)):
+    for partition, files in sorted(by_source.items()):
         if not partition.family.endswith(OPTIONS) or (days is None and spec.closes(partition.date) > today):
             continue
-        for day in _days(partition.date, spec.closes(partition.date), files):
+        for day in _dates(partition.date, spec.closes(partition.date), files):
             if days is not None and day not in days:
                 continue
             own = Partition(day, partition.family)
             quotes = by_quotes.get(own, [])
             futures = by_quotes.get(Partition(day, FUTURES), [])
-            yield Unit(
+            recipe = FORMULAS, settings.forward_max_age_s, every_s, known.fingerprint(own.family, own.date)
+            yield Day(
                 partition=own,
-                fingerprint=_fingerprint(
-                    settings, source, files, quotes, futures, known.fingerprint(own.family, own.date)
-                ),
+                origin=f"{source.name}.{fingerprint(recipe, files, quotes, futures)}",
+                present=tuple(file for file in present.get(own, []) if _of(file) == source.name),
                 source=tuple(file.path for file in files),
                 quotes=tuple(file.path for file in quotes),
                 futures=tuple(file.path for file in futures),
                 listings=version,
-                replaced=tuple(file for file in present.get(own, []) if _of(file) == source.name),
             )
 
 
-def _days(first: dt.date, end: dt.date, files: Sequence[DataFile]) -> Iterator[dt.date]:
+def _dates(first: dt.date, end: dt.date, files: Sequence[DataFile]) -> Iterator[dt.date]:
     """The days of a partition, which may be a month's, on which it can have rows."""
     begins = min((file.minimum["ts"].date() for file in files if "ts" in file.minimum), default=first)
     ends = max((file.maximum["ts"].date() for file in files if "ts" in file.maximum), default=end)
@@ -178,58 +158,18 @@ def _days(first: dt.date, end: dt.date, files: Sequence[DataFile]) -> Iterator[d
         day += dt.timedelta(days=1)
 
 
-def _by_partition(root: Root, name: str) -> dict[Partition, list[DataFile]]:
-    found: dict[Partition, list[DataFile]] = defaultdict(list)
-    table = Table.find(root, TABLES[name])
-    for file in table.files() if table else []:
-        if file.partition is not None:
-            found[file.partition].append(file)
-    return found
-
-
-def _fingerprint(
-    settings: GreeksSettings,
-    source: Source,
-    files: Sequence[DataFile],
-    quotes: Sequence[DataFile],
-    futures: Sequence[DataFile],
-    terms: int,
-) -> str:
-    """16 hex digits that differ where the rows of `greeks` could."""
-    parts = (
-        FORMULAS,
-        settings.forward_max_age_s,
-        settings.quotes_every_s if source.name == "quotes" else 0,
-        *(sum(f.content_hash for f in some) % HASH_MODULUS for some in (files, quotes, futures)),
-        terms,
-    )
-    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
-
-
 def _of(file: DataFile) -> str:
     """The source table that a file of `greeks` was made of."""
     return file.origin.partition(".")[0]
 
 
-def _done(unit: Unit, of: str) -> bool:
-    origin = f"{of}.{unit.fingerprint}"
-    return bool(unit.replaced) and all(file.origin == origin for file in unit.replaced)
-
-
-def _work(root: Root, settings: GreeksSettings, of: str, unit: Unit) -> Written:
-    """Compute one unit and put it in place."""
-    table = Table.open(root, SPEC)
+def _work(root: Root, settings: GreeksSettings, of: str, day: Day) -> Written:
+    """Compute one day and put it in place."""
     counts = Counter[str]()
-    staged: list[StagedFile] = []
-    pieces = _derived(root, settings, SOURCE_TABLES[of], unit, counts)
-    for rows in _gathered(pieces, settings.rows_in_memory):
-        reach("greeks:before_stage")
-        staged.append(table.stage(unit.partition, rows, origin=f"{of}.{unit.fingerprint}"))
-        reach("greeks:after_stage")
-    table.supersede(unit.replaced, staged)
-    reach("greeks:after_commit")
+    pieces = _derived(root, settings, SOURCE_TABLES[of], day, counts)
+    staged = put_in_place(Table.open(root, SPEC), day, _gathered(pieces, settings.rows_in_memory))
     return Written(
-        partition=unit.partition.folder,
+        partition=day.partition.folder,
         source_rows=counts["source rows"],
         rows=sum(file.rows for file in staged),
         without_forward=counts["without forward"],
@@ -239,20 +179,20 @@ def _work(root: Root, settings: GreeksSettings, of: str, unit: Unit) -> Written:
 
 
 def _derived(
-    root: Root, settings: GreeksSettings, source: Source, unit: Unit, counts: Counter[str]
+    root: Root, settings: GreeksSettings, source: Source, day: Day, counts: Counter[str]
 ) -> Iterator[pa.Table]:
-    """The unit's rows of `greeks`, sorted, range of instruments by range."""
-    listing = listings(root, unit.listings).alive(unit.partition.family, unit.partition.date)
+    """The day's rows of `greeks`, sorted, range of instruments by range."""
+    listing = listings(root, day.listings).alive(day.partition.family, day.partition.date)
     forwards = Forwards(
-        _paths(root, "quotes", unit.quotes),
-        _paths(root, "quotes", unit.futures),
+        _paths(root, "quotes", day.quotes),
+        _paths(root, "quotes", day.futures),
         listing,
         int(settings.forward_max_age_s * SECOND_US),
     )
     interval_us = int(settings.quotes_every_s * SECOND_US)
-    paths = _paths(root, source.name, unit.source)
+    paths = _paths(root, source.name, day.source)
     for some in ranges(paths, TABLES[source.name], source.columns, settings.rows_in_memory):
-        of_day = _on(some, unit.partition.date)
+        of_day = _on(some, day.partition.date)
         counts["source rows"] += len(of_day)
         rows = source.rows(of_day, interval_us)
         if len(rows):

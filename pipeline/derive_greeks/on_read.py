@@ -18,7 +18,15 @@ from lake.exact import Array, as_sent, to_floats
 from lake.root import Root
 from lake.schema import TABLES, TIMESTAMP
 from lake.views import Extension, SqlFunction, view_columns
-from pipeline.derive_greeks.terms import NO_EXPIRY, Listing, Listings, OptionTerms, named_codes, terms_of
+from pipeline.derive_greeks.terms import (
+    NO_EXPIRY,
+    Listing,
+    Listings,
+    OptionTerms,
+    microseconds,
+    named_codes,
+    terms_of,
+)
 from pipeline.derive_greeks.values import GREEKS, Prices, values, years_until
 
 Floats = npt.NDArray[np.float64]
@@ -40,12 +48,6 @@ _OPTION_TYPES: Final = pa.array(["put", "call"])
 _NEVER: Final = np.iinfo(np.int64).max
 
 
-class _Unlisted:
-    def get(self, name: str, /) -> OptionTerms | None:
-        del name
-        return None
-
-
 def with_greeks(quotes: pa.Table, listing: Listing | None = None) -> pa.Table:
     """`quotes` with further columns: option_type, strike, expiration_ts, years (of 365 days), own_bid_iv, own_ask_iv,
     own_iv (of the mark), own_delta, own_gamma, own_vega, own_theta, own_rho, final_averaging.
@@ -57,7 +59,7 @@ def with_greeks(quotes: pa.Table, listing: Listing | None = None) -> pa.Table:
     is no such number. Raises KeyError where a column is missing.
     """
     numbers = [as_sent(quotes, name) for name in _ARGUMENTS]
-    found = _computed(quotes["instrument"], quotes["ts"], listing or _Unlisted(), *numbers)
+    found = _computed(quotes["instrument"], quotes["ts"], listing or {}, *numbers)
     for name, column in found.items():
         quotes = quotes.append_column(f"own_{name}" if name in OWN else name, column)
     return quotes
@@ -108,7 +110,7 @@ def _computed(
     """Columns by the names of `FIELDS`."""
     codes, names = named_codes(pc.fill_null(instrument, ""))
     terms = terms_of(names, listing).take(codes)
-    moments = np.asarray(pc.fill_null(ts.cast(pa.int64()), _NEVER), np.int64)
+    moments = microseconds(ts, _NEVER)
     found = values(Prices(moments, np.where(forward > 0, forward, np.nan), price, bid, ask, venue_iv), terms)
     unknown = terms.expiry == NO_EXPIRY
     kinds = pa.array(terms.is_call.astype(np.int32), mask=unknown)

@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lake.exact import STORABLE_UNITS_MAX, Array, as_sent, decimal_array
+from collectors.deribit.history_answers import CHART_RESOLUTIONS
+from lake.exact import Array, as_sent, decimal_array, to_units
 from lake.schema import TABLES, UNROUNDED
 from pipeline.derive_greeks.forwards import NO_SOURCE, SOURCES, Forwards
-from pipeline.derive_greeks.terms import NO_EXPIRY, Listing, TermsOf, named_codes, terms_of
+from pipeline.derive_greeks.terms import NO_EXPIRY, Listing, TermsOf, microseconds, named_codes, terms_of
 from pipeline.derive_greeks.values import GREEKS, Prices, Values, values
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SPEC: Final = TABLES["greeks"]
-RESOLUTION_US: Final = {"1m": 60_000_000, "5m": 300_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
+RESOLUTION_US: Final = {name: length_ms * 1000 for name, length_ms in CHART_RESOLUTIONS.values()}
 VENUE_IV: Final = {"bid_iv": "bid_iv", "ask_iv": "ask_iv", "iv": "mark_iv"}
 """Our volatilities of a quote and the columns of `quotes` with the venue's."""
 _OPTION_TYPES: Final = ("put", "call")
@@ -117,7 +117,7 @@ def _last_of_each_interval(rows: pa.Table, interval_us: int) -> pa.Table:
     if not interval_us or not len(rows):
         return rows
     codes, _ = named_codes(rows["instrument"])
-    interval = _microseconds(rows["ts"]) // interval_us
+    interval = microseconds(rows["ts"]) // interval_us
     last = np.ones(len(rows), np.bool_)
     last[:-1] = (codes[1:] != codes[:-1]) | (interval[1:] != interval[:-1])
     return rows.take(pa.array(np.flatnonzero(last)))
@@ -127,7 +127,7 @@ def _of_quotes(rows: pa.Table) -> tuple[Prices, dict[str, Floats]]:
     sent = {own: as_sent(rows, theirs) for own, theirs in VENUE_IV.items()}
     sent |= {name: as_sent(rows, name) for name in GREEKS}
     prices = Prices(
-        ts=_microseconds(rows["ts"]),
+        ts=microseconds(rows["ts"]),
         forward=as_sent(rows, "underlying_price"),
         price=as_sent(rows, "mark_price"),
         bid=as_sent(rows, "bid_price"),
@@ -138,16 +138,16 @@ def _of_quotes(rows: pa.Table) -> tuple[Prices, dict[str, Floats]]:
 
 
 def _of_trades(rows: pa.Table) -> tuple[Prices, dict[str, Floats]]:
-    prices = Prices(_microseconds(rows["ts"]), np.full(len(rows), np.nan), as_sent(rows, "price"))
+    prices = Prices(microseconds(rows["ts"]), np.full(len(rows), np.nan), as_sent(rows, "price"))
     return prices, {"iv": as_sent(rows, "iv")}
 
 
 def _of_candles(rows: pa.Table) -> tuple[Prices, dict[str, Floats]]:
-    """The close is a price of the end of its bar, and none at all where nothing was traded in the bar."""
+    """The close is a price of the end of its bar; none where nothing was traded in it, or nobody knows its length."""
     codes, names = named_codes(rows["resolution"])
-    length = np.array([RESOLUTION_US[name] for name in names], np.int64)[codes]
-    close = np.where(as_sent(rows, "volume") > 0, as_sent(rows, "close"), np.nan)
-    return Prices(_microseconds(rows["ts"]) + length, np.full(len(rows), np.nan), close), {}
+    length = np.array([RESOLUTION_US.get(name, 0) for name in names], np.int64)[codes]
+    close = np.where((as_sent(rows, "volume") > 0) & (length > 0), as_sent(rows, "close"), np.nan)
+    return Prices(microseconds(rows["ts"]) + length, np.full(len(rows), np.nan), close), {}
 
 
 _QUOTED: Final = (
@@ -162,20 +162,14 @@ SOURCE_TABLES: Final = {source.name: source for source in (QUOTES, TRADES, CANDL
 def _decimals(name: str, numbers: Floats) -> Array:
     """Numbers rounded to the column's decimals; null where NaN."""
     kind = SPEC.column(name).type
-    units, valid = _units(numbers, kind.scale)
+    units, _, valid = to_units(numbers, kind.scale)
     return decimal_array(units, kind, None if valid.all() else valid)
 
 
 def _residuals(name: str, own: Floats, sent: Floats) -> Array:
     kind = SPEC.column(name).type
-    (ours, known), (theirs, given) = _units(own, kind.scale), _units(sent, kind.scale)
+    (ours, _, known), (theirs, _, given) = (to_units(numbers, kind.scale) for numbers in (own, sent))
     return decimal_array(ours - theirs, kind, known & given)
-
-
-def _units(numbers: Floats, scale: int) -> tuple[Ints, Mask]:
-    scaled = np.rint(numbers * 10.0**scale)
-    valid = np.abs(scaled) < STORABLE_UNITS_MAX  # False for NaN
-    return np.where(valid, scaled, 0.0).astype(np.int64), valid
 
 
 def _numbers(numbers: Floats) -> Array:
@@ -190,7 +184,3 @@ def _words(codes: npt.NDArray[Any], names: tuple[str, ...]) -> Array:
     """Text by number; null where negative."""
     numbers = pa.array(codes.astype(np.int32), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(numbers, pa.array(names))
-
-
-def _microseconds(times: Array) -> Ints:
-    return np.asarray(times.combine_chunks().cast(pa.int64()), np.int64)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.deribit.names import parse_name
+from collectors.deribit.names import option_family, parse_name
 from lake.content import row_hashes
 from lake.delta import Table
 from lake.errors import InputError
@@ -30,8 +30,6 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 NO_EXPIRY: Final = np.iinfo(np.int64).min
-OPTIONS: Final = "_option"
-"""How the families of options end."""
 REVERSED: Final = "reversed"
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
@@ -39,8 +37,6 @@ _LISTED: Final = (
     "instrument", "valid_from", "kind", "instrument_type", "base_currency", "quote_currency", "option_type",
     "strike", "creation_ts", "expiration_ts",
 )  # fmt: skip
-
-
 _TERMS: Final = (
     "instrument", "instrument_type", "base_currency", "quote_currency", "option_type", "strike", "expiration_ts",
 )  # fmt: skip
@@ -99,9 +95,8 @@ def named(name: str) -> OptionTerms | None:
         return None
     if parsed.kind != "option" or parsed.strike is None or parsed.expiry is None:
         return None
-    basis = parsed.base if parsed.quote is None else f"{parsed.base}_{parsed.quote}"
     return OptionTerms(
-        parsed.strike, parsed.expiry, parsed.option_type == "call", parsed.quote is None, basis
+        parsed.strike, parsed.expiry, parsed.option_type == "call", parsed.quote is None, parsed.basis
     )
 
 
@@ -159,7 +154,7 @@ class Listings:
         return int(self._hashes[self._there(of_family, day)].sum(dtype=np.uint64))
 
     def _there(self, of_family: str, day: dt.date) -> Mask:
-        start, end = (_microseconds(day + dt.timedelta(days=days)) for days in (0, 1))
+        start, end = (_midnight(day + dt.timedelta(days=days)) for days in (0, 1))
         codes, families = self._families
         family = families.index(of_family) if of_family in families else -1
         there: Mask = (codes == family) & (self._dies >= start) & (self._born < end)
@@ -171,17 +166,17 @@ class Listings:
 
     @cached_property
     def _born(self) -> Ints:
-        return _moments(self._rows["creation_ts"], absent=np.iinfo(np.int64).min)
+        return microseconds(self._rows["creation_ts"])
 
     @cached_property
     def _dies(self) -> Ints:
-        return _moments(self._rows["expiration_ts"], absent=np.iinfo(np.int64).min)
+        return microseconds(self._rows["expiration_ts"])
 
     @cached_property
     def _families(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Of each option the place of its family in a list: the first part of its name tells."""
         codes, bases = named_codes(pc.list_element(pc.split_pattern(self._rows["instrument"], "-"), 0))
-        return codes, [f"{base.lower()}{OPTIONS}" for base in bases]
+        return codes, [option_family(basis) for basis in bases]
 
 
 @lru_cache(maxsize=1)
@@ -213,12 +208,14 @@ def _listed(row: Mapping[str, Any]) -> OptionTerms | None:
     )
 
 
-def _microseconds(day: dt.date) -> int:
+def _midnight(day: dt.date) -> int:
     return (dt.datetime.combine(day, dt.time(), dt.UTC) - _EPOCH) // _MICROSECOND
 
 
-def _moments(times: Array, *, absent: int) -> Ints:
-    return np.asarray(pc.fill_null(times.combine_chunks().cast(pa.int64()), absent), np.int64)
+def microseconds(times: Array, absent: int = NO_EXPIRY) -> Ints:
+    """A column of times as µs since the epoch; `absent` where null."""
+    array = times.combine_chunks() if isinstance(times, pa.ChunkedArray) else times
+    return np.asarray(pc.fill_null(array.cast(pa.int64()), absent), np.int64)
 
 
 def named_codes(instrument: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:

@@ -18,16 +18,17 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from lake.delta import Table
+from collectors.deribit.names import OPTIONS
+from lake.datafile import Partition
 from lake.errors import InputError
 from lake.root import Root
 from lake.schema import TABLES
+from pipeline.derivation import Progress, by_partition
 from pipeline.derive_greeks.errors import Errors
-from pipeline.derive_greeks.job import Progress
 from pipeline.derive_greeks.partition import ranges
 from pipeline.derive_greeks.rows import QUOTES, Derived, derive
 from pipeline.derive_greeks.settings import GreeksSettings
-from pipeline.derive_greeks.terms import OPTIONS, listings, listings_version
+from pipeline.derive_greeks.terms import listings, listings_version
 from pipeline.derive_greeks.values import GREEKS, Floats, Mask
 from pipeline.executor import executor
 
@@ -129,15 +130,13 @@ def validate_greeks(
         CorruptionError: a file of the lake cannot be read.
     """
     settings = settings or GreeksSettings()
-    table = Table.find(root, TABLES["quotes"])
-    found: dict[tuple[dt.date, str], list[Path]] = {}
-    for file in table.files() if table else []:
-        partition = file.partition
-        if partition and partition.family.endswith(OPTIONS) and (days is None or partition.date in days):
-            found.setdefault((partition.date, partition.family), []).append(root.table("quotes") / file.path)
-    if not found:
+    work = [
+        (partition, [root.table("quotes") / file.path for file in files])
+        for partition, files in sorted(by_partition(root, "quotes").items())
+        if partition.family.endswith(OPTIONS) and (days is None or partition.date in days)
+    ]
+    if not work:
         raise InputError("no quotes of options to compare with; record some, or give another --date")
-    work = [(day, family, tuple(paths)) for (day, family), paths in sorted(found.items())]
     job = partial(_compare, root, settings.rows_in_memory, listings_version(root))
     results: Iterable[Comparison] = executor(settings.workers).map(job, work)
     total = Comparison()
@@ -147,11 +146,11 @@ def validate_greeks(
 
 
 def _compare(
-    root: Root, rows_in_memory: int, version: int, work: tuple[dt.date, str, Sequence[Path]]
+    root: Root, rows_in_memory: int, version: int, work: tuple[Partition, Sequence[Path]]
 ) -> Comparison:
     """One partition's quotes."""
-    day, family, paths = work
-    listing = listings(root, version).alive(family, day)
+    partition, paths = work
+    listing = listings(root, version).alive(partition.family, partition.date)
     comparison = Comparison()
     for rows in ranges(paths, TABLES["quotes"], QUOTES.columns, rows_in_memory):
         _add(comparison, rows, derive(QUOTES, rows, listing, None))

@@ -32,8 +32,8 @@ from lake.schema import COUNTED, TABLES
 
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 _OPTIONS: Final = {"column", "unit", "zero_is_null"}
-NOT_FROM_FILES: Final = frozenset({"book"})
-"""Tables that a mapping cannot fill, because their rows make sense only in groups."""
+FROM_FILES: Final = tuple(name for name in COUNTED if name not in {"book", "backfills", "book_answers"})
+"""Tables that a mapping can fill: not those whose rows make sense only in groups, or tell what we were answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,15 @@ def read_mapping(path: Path) -> FileFormat:
     if odd:
         raise InputError(f"{path}: unknown entry {min(odd)!r}; there are table, columns and constants")
     table = content.get("table")
-    if table not in COUNTED or table in NOT_FROM_FILES:
-        choices = ", ".join(name for name in COUNTED if name not in NOT_FROM_FILES)
-        raise InputError(f"{path}: table = {table!r} cannot be imported; choose one of {choices}")
-    columns = {name: _source(path, name, said) for name, said in content.get("columns", {}).items()}
-    constants = content.get("constants", {})
+    if table not in FROM_FILES:
+        raise InputError(
+            f"{path}: table = {table!r} cannot be imported; choose one of {', '.join(FROM_FILES)}"
+        )
+    columns, constants = content.get("columns", {}), content.get("constants", {})
+    for name, said in (("columns", columns), ("constants", constants)):
+        if not isinstance(said, dict):
+            raise InputError(f"{path}: {name} = {said!r}: write a section [{name}], a line for each column")
+    columns = {name: _source(path, name, said) for name, said in columns.items()}
     _check(path, table, columns, constants)
     return FileFormat(table, columns, constants)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -19,8 +20,14 @@ from pipeline.importing.formats import FileFormat, Source
 
 Array: TypeAlias = "pa.Array[Any]"
 US: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
+US_MAX: Final = 1 << 62
 NS_IN_US: Final = 1_000
+EARLIEST: Final = datetime.datetime(2009, 1, 1, tzinfo=datetime.UTC)
+"""Before there were any coins. Times of another unit than was said are decades before this, or millennia after now."""
+AHEAD_MAX: Final = datetime.timedelta(days=1)
 OF_INDICES: Final = frozenset({"index_prices", "volatility_index"})
+VENUE: Final = "deribit"
+"""The venue whose names, units and words these are."""
 SIDES: Final = {"trades": ("buy", "sell"), "book": ("bid", "ask")}
 _DECIMAL_POINT: Final = re.compile(r"(?<=\d)D(?=\d)")
 """Some archives write names in upper case, also the `d` that is the decimal point of a strike."""
@@ -28,7 +35,10 @@ _DECIMAL_POINT: Final = re.compile(r"(?<=\d)D(?=\d)")
 
 @dataclass(slots=True)
 class Made:
-    """What became of a batch: rows of the table with their partitions, and why others were refused, by position."""
+    """What became of a batch: rows of the table with their partitions, and why others were refused, by position.
+
+    `first_us` and `last_us` (since the epoch) are the earliest and latest `ts` of the rows; 0 where there are none.
+    """
 
     rows: pa.Table
     refused: dict[int, str]
@@ -69,7 +79,10 @@ class RowMaker:
         if self.format.grouped:
             columns |= self._messages(batch, columns)
         families, refused = self._sorted(columns["instrument"])
-        refused |= _odd_sides(spec, columns)
+        refused |= _odd_words("venue", (VENUE,), columns["venue"])
+        if "side" in columns:
+            refused |= _odd_words("side", SIDES[spec.name], columns["side"])
+        refused |= _odd_times(spec, columns)
         conformed = conform(spec, pa.table(columns))
         refused |= dict(zip(np.flatnonzero(conformed.rejected).tolist(), conformed.row_reasons, strict=True))
         fits = ~conformed.rejected
@@ -78,9 +91,8 @@ class RowMaker:
         rows = conformed.rows.filter(pa.array(kept[fits]))
         rows = rows.append_column("date", spec.dates(rows["ts"]))
         rows = rows.append_column("family", families.filter(pa.array(kept)))
-        times = pc.min_max(columns["ts"])
-        first, last = (0 if times[side].as_py() is None else times[side].value for side in ("min", "max"))
-        return Made(rows, refused, first, last)
+        times = pc.min_max(rows["ts"].cast(pa.int64()))
+        return Made(rows, refused, times["min"].as_py() or 0, times["max"].as_py() or 0)
 
     def _sorted(self, names: Array) -> tuple[Array, dict[int, str]]:
         """The family of each row, null where the name cannot be read; and the reasons."""
@@ -121,14 +133,25 @@ class RowMaker:
         }
 
 
-def _odd_sides(spec: TableSpec, columns: Mapping[str, Array]) -> dict[int, str]:
-    """Rows whose side is no word of the contract."""
-    if "side" not in columns:
-        return {}
-    words = SIDES[spec.name]
-    odd = pc.invert(pc.is_in(columns["side"], value_set=pa.array(words)))
+def _odd_words(name: str, words: Sequence[str], cells: Array) -> dict[int, str]:
+    """Rows in which column `name` is none of `words`."""
+    odd = pc.invert(pc.is_in(cells, value_set=pa.array(words)))
     found = np.flatnonzero(np.asarray(odd)).tolist()
-    return {at: f"side: {columns['side'][at].as_py()!r} is none of {', '.join(words)}" for at in found}
+    return {at: f"{name}: {cells[at].as_py()!r} is none of {', '.join(words)}" for at in found}
+
+
+def _odd_times(spec: TableSpec, columns: Mapping[str, Array]) -> dict[int, str]:
+    """Rows with a time at which nothing was traded: of the wrong unit, most likely."""
+    latest = datetime.datetime.now(datetime.UTC) + AHEAD_MAX
+    wrong: dict[int, str] = {}
+    for name, times in columns.items():
+        if pa.types.is_timestamp(spec.column(name).type):
+            early, late = (pa.scalar(bound, times.type) for bound in (EARLIEST, latest))
+            odd = pc.or_(pc.less(times, early), pc.greater(times, late)).fill_null(False)
+            for at in np.flatnonzero(np.asarray(odd)).tolist():
+                why = f"{name}: {times[at].value} microseconds since 1970 cannot be; is the unit right?"
+                wrong.setdefault(at, why)
+    return wrong
 
 
 def _family(name: str, table: str) -> str | InputError:
@@ -162,8 +185,11 @@ def _cells(spec: TableSpec, name: str, cells: Array, source: Source) -> Array:
         return cells
     if source.unit == "ns":
         us = pc.divide(cells, NS_IN_US)
-    elif source.unit == "s":
-        us = pc.cast(pc.round(pc.multiply(cells, float(US["s"]))), pa.int64())
     else:
-        us = pc.multiply(cells, US[source.unit])
+        # What would overflow stays as far out, to be refused.
+        farthest = pa.scalar(US_MAX // US[source.unit], cells.type)
+        cells = pc.min_element_wise(cells, farthest, skip_nulls=False)
+        cells = pc.max_element_wise(cells, pc.negate(farthest), skip_nulls=False)
+        us = pc.multiply(cells, pa.scalar(US[source.unit], cells.type))
+        us = pc.cast(pc.round(us), pa.int64()) if source.unit == "s" else us
     return pc.cast(us, pa.timestamp("us", tz="UTC"))

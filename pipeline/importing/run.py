@@ -1,11 +1,12 @@
-"""Importing files: each file is a stream of its own, known by its content, and its rows are landed once.
+"""Importing files: each file in a form is a stream of its own, known by its content, and its rows are landed once.
 
-A file that was imported before, whole or in part, is known by the hash of its bytes: only what is missing is
-added. Rows that the lake has from elsewhere are dropped as duplicates by compaction.
+A file that was imported in the same form before, whole or in part, is known by its hash: only what is missing is
+added. Trades that the lake has from elsewhere are dropped as duplicates by compaction.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -25,7 +26,7 @@ from lake.locks import exclusive
 from lake.root import Root
 from pipeline.decoding import OFFSET, Chunk
 from pipeline.importing.formats import FileFormat
-from pipeline.importing.rows import Made, RowMaker
+from pipeline.importing.rows import VENUE, Made, RowMaker
 from pipeline.landing import Landing
 
 BATCH_BYTES: Final = 32 << 20
@@ -53,7 +54,6 @@ def import_files(
     paths: Sequence[Path],
     form: FileFormat,
     *,
-    venue: str = "deribit",
     on_bytes: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Land the rows of CSV files (plain, .gz, .zst, .bz2) in the table that `form` names.
@@ -71,7 +71,7 @@ def import_files(
         if not path.is_file():
             raise InputError(f"{path}: there is no such file")
     for path in paths:
-        stream = f"{venue}-import@{_hash(path)}"
+        stream = f"{VENUE}-import@{_hash(path, form)}"
         lock = root.locks / f"{stream.replace('@', '-')}.lock"
         with disk_full_told(f"importing {path}"), exclusive(lock, f"importing {path}"):
             report.files.append(
@@ -80,8 +80,9 @@ def import_files(
     return report
 
 
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
+def _hash(path: Path, form: FileFormat) -> str:
+    """16 hex digits that stand for the bytes of the file and what they are said to mean."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(form), sort_keys=True).encode())
     with path.open("rb") as file:
         while piece := file.read(HASH_READ_BYTES):
             digest.update(piece)
@@ -158,6 +159,6 @@ def _quarantine(root: Root, stream: str, first: int, refused: dict[int, str]) ->
         return
     folder = root.quarantine / "import" / stream
     make_dirs(folder)
-    # Line 1 is the header, and positions count from 0.
+    # Line 1 is the header, and positions count from 0; lines without anything are not counted.
     lines = [json.dumps({"line": first + at + 2, "reason": why}) for at, why in sorted(refused.items())]
     replace_file(folder / f"{first:012d}.jsonl", "\n".join(lines).encode() + b"\n")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from collectors.deribit.names import OPTIONS
 from lake.errors import InputError
 from lake.root import Root
 from pipeline.surface import pictures
 from pipeline.surface.history import constant_maturity, last_instant
 from pipeline.surface.job import snapshot
 from pipeline.surface.settings import SurfaceSettings
-from pipeline.surface.source import FAMILY_SUFFIX, to_us
+from pipeline.surface.source import to_us
 
 MATURITIES: Final = (7.0, 30.0, 90.0, 180.0)
 SERIES_SPAN: Final = dt.timedelta(days=30)
@@ -68,4 +69,4 @@ def draw(
 
 
 def _underlying(family: str) -> str:
-    return family.removesuffix(FAMILY_SUFFIX).upper()
+    return family.removesuffix(OPTIONS).upper()

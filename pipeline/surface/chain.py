@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -43,17 +44,7 @@ class Chain:
 
     def take(self, rows: npt.NDArray[np.int64] | Mask) -> Chain:
         """The chain of these rows only."""
-        return dataclasses.replace(
-            self,
-            expiry=self.expiry[rows],
-            strike=self.strike[rows],
-            is_call=self.is_call[rows],
-            forward=self.forward[rows],
-            bid_iv=self.bid_iv[rows],
-            ask_iv=self.ask_iv[rows],
-            mark_iv=self.mark_iv[rows],
-            age_s=self.age_s[rows],
-        )
+        return dataclasses.replace(self, **_of_rows(self, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +82,14 @@ class Observations:
 
     def without(self, rows: Mask, reason: str) -> Observations:
         """The same without the flagged observations."""
-        keep = ~rows
-        return dataclasses.replace(
-            self,
-            strike=self.strike[keep],
-            k=self.k[keep],
-            iv=self.iv[keep],
-            bid_iv=self.bid_iv[keep],
-            ask_iv=self.ask_iv[keep],
-            weight=self.weight[keep],
-            excluded={**self.excluded, reason: self.excluded.get(reason, 0) + int(rows.sum())}
-            if rows.any()
-            else self.excluded,
-        )
+        left_out = Counter(self.excluded) + Counter({reason: int(rows.sum())})
+        return dataclasses.replace(self, **_of_rows(self, ~rows), excluded=dict(left_out))
+
+
+def _of_rows(data: Chain | Observations, rows: npt.NDArray[np.int64] | Mask) -> dict[str, Any]:
+    """These rows of each of its arrays, by name."""
+    values = ((one.name, getattr(data, one.name)) for one in dataclasses.fields(data))
+    return {name: value[rows] for name, value in values if isinstance(value, np.ndarray)}
 
 
 def observations(chain: Chain, settings: SurfaceSettings) -> Observations:

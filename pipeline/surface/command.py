@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lake.display import progress
 from lake.root import Root
 from pipeline.surface.history import constant_maturity, smile_rows
-from pipeline.surface.job import compute, recorded_spans
+from pipeline.surface.job import Spans, compute, recorded_spans
 from pipeline.surface.settings import SurfaceSettings
 from pipeline.surface.source import from_us
 
@@ -65,19 +64,19 @@ def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path |
 
     Raises: as `pipeline.surface.job.compute` and `pipeline.surface.album.draw`.
     """
+    recorded = recorded_spans(root, selection.currencies)
     if selection.last:
-        selection = dataclasses.replace(selection, at=_last(root, selection.currencies), last=False)
-    with _progress() as on_progress:
-        report = compute(
-            root,
-            settings,
-            days=selection.days,
-            at=selection.at,
-            every=selection.every,
-            currencies=selection.currencies,
-            on_progress=on_progress,
-        )
-    wanted = sorted(recorded_spans(root, selection.currencies))
+        selection = dataclasses.replace(selection, at=_last(recorded.values()), last=False)
+    computed = compute(
+        root,
+        settings,
+        days=selection.days,
+        at=selection.at,
+        every=selection.every,
+        currencies=selection.currencies,
+        progress=progress,
+    )
+    wanted = sorted(recorded)
     first, last = selection.span
     pictures: list[Path] = []
     if png is not None:
@@ -96,20 +95,9 @@ def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path |
             {"family": family, **row} for family in wanted for row in smile_rows(root, family, selection.at)
         ]
         return Outcome(f"surface at {selection.at:%Y-%m-%d %H:%M:%S} UTC", rows, pictures)
-    return Outcome("surfaces computed", report.as_rows(), pictures)
+    return Outcome("surfaces computed", [one.as_row() for one in computed], pictures)
 
 
-def _last(root: Root, currencies: Sequence[str] | None) -> dt.datetime:
-    ends = [spans.end for spans in recorded_spans(root, currencies).values()]
+def _last(recorded: Iterable[Spans]) -> dt.datetime:
+    ends = [spans.end for spans in recorded]
     return from_us(min(end for end in ends if end > max(ends) - STILL_RECORDED_US))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("fitting surfaces", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

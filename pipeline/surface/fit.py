@@ -48,12 +48,12 @@ class Smile:
     quotes: int
     observed: Observations
     failure: str | None
-    method: str | None
-    svi: Svi | None
-    errors: Errors | None
-    least_g: float | None
-    calendar: Crossing | None
-    quoted: Wing | None
+    method: str | None = None
+    svi: Svi | None = None
+    errors: Errors | None = None
+    least_g: float | None = None
+    calendar: Crossing | None = None
+    quoted: Wing | None = None
 
     @property
     def butterfly(self) -> bool | None:
@@ -150,7 +150,7 @@ def _described(
     before: tuple[Svi, float, float] | None = None
     for count, seen, smile, method in zip(counts, observed, smiles, methods, strict=True):
         if smile is None:
-            described.append(Smile(count, seen, _failure(seen), None, None, None, None, None, None))
+            described.append(Smile(count, seen, _failure(seen)))
             continue
         lowest, highest = float(seen.k.min()), float(seen.k.max())
         calendar = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from collectors.deribit.names import OPTIONS, option_family
 from lake.conform import conform
 from lake.crashpoints import reach
 from lake.delta import Table
@@ -27,21 +28,12 @@ from lake.locks import exclusive
 from lake.root import Root
 from lake.schema import TABLES
 from lake.views import connect
+from pipeline.derivation import Progress
 from pipeline.executor import executor
 from pipeline.surface.chain import Chain
 from pipeline.surface.fit import Smile, fit_surface
 from pipeline.surface.settings import SurfaceSettings
-from pipeline.surface.source import (
-    DAY_US,
-    FAMILY_SUFFIX,
-    VENUE,
-    Instants,
-    chains,
-    family_of,
-    from_us,
-    midnight,
-    to_us,
-)
+from pipeline.surface.source import DAY_US, VENUE, Instants, chains, from_us, midnight, to_us
 
 SPEC: Final = TABLES["surface"]
 ONE_SECOND: Final = dt.timedelta(seconds=1)
@@ -72,29 +64,19 @@ class Computed:
     calendar: int
     rmse: float | None
 
-
-@dataclass(slots=True)
-class SurfaceReport:
-    """What one run did."""
-
-    computed: list[Computed] = field(default_factory=list)
-
-    def as_rows(self) -> list[dict[str, Any]]:
-        """One row per family and day, for display."""
-        return [
-            {
-                "family": c.family,
-                "date": c.day,
-                "instants": c.instants,
-                "smiles": c.smiles,
-                "of them eSSVI": c.essvi,
-                "no smile": c.failures,
-                "butterfly": c.butterfly,
-                "calendar": c.calendar,
-                "median error, points": None if c.rmse is None else round(c.rmse, 3),
-            }
-            for c in self.computed
-        ]
+    def as_row(self) -> dict[str, Any]:
+        """For display."""
+        return {
+            "family": self.family,
+            "date": self.day,
+            "instants": self.instants,
+            "smiles": self.smiles,
+            "of them eSSVI": self.essvi,
+            "no smile": self.failures,
+            "butterfly": self.butterfly,
+            "calendar": self.calendar,
+            "median error, points": None if self.rmse is None else round(self.rmse, 3),
+        }
 
 
 def compute(
@@ -105,12 +87,11 @@ def compute(
     at: dt.datetime | None = None,
     every: dt.timedelta = dt.timedelta(hours=1),
     currencies: Sequence[str] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> SurfaceReport:
+    progress: Progress | None = None,
+) -> list[Computed]:
     """Fit the instants that are due, counted from midnight UTC in steps of `every`, or just the one instant `at`.
 
     A second run finds nothing to do. `days` limits the days, `currencies` (BTC, ETH, BTC_USDC …) the options.
-    `on_progress` is called with the pieces of work done and all of them.
 
     Raises:
         InputError: there are no quotes of such options, or none yet at the instant `at`; `every` is no step of a day.
@@ -120,21 +101,20 @@ def compute(
     settings = settings or SurfaceSettings()
     if not ONE_SECOND <= every <= ONE_DAY:
         raise InputError("surfaces are computed every 1s to every 24h; change --every")
-    report = SurfaceReport()
+    computed: list[Computed] = []
     with disk_full_told("computing surfaces"), exclusive(root.locks / "surface.lock", "computing surfaces"):
         step = DAY_US if at else round(every / dt.timedelta(microseconds=1))
         due = _due(root, days, at, step, currencies, round(settings.max_age_minutes * 60e6))
         if not due:
-            return report
+            return computed
         table = Table.open(root, SPEC)
         results = executor(settings.workers).map(partial(_rows, root, settings), due)
-        for done, (work, rows) in enumerate(zip(due, results, strict=True), start=1):
+        shown = progress(results, len(due)) if progress else results
+        for work, rows in zip(due, shown, strict=True):
             if len(rows):
                 _append(table, work, rows)
-                report.computed.append(_summary(work, rows))
-            if on_progress:
-                on_progress(done, len(due))
-    return report
+                computed.append(_summary(work, rows))
+    return computed
 
 
 def snapshot(
@@ -217,17 +197,17 @@ def recorded_spans(root: Root, currencies: Sequence[str] | None) -> dict[str, Sp
     table = Table.find(root, TABLES["quotes"])
     found: dict[str, Spans] = {}
     for file in table.files() if table else ():
-        if file.partition and file.partition.family.endswith(FAMILY_SUFFIX):
+        if file.partition and file.partition.family.endswith(OPTIONS):
             spans = found.setdefault(file.partition.family, Spans())
             spans.add(file.partition.date, to_us(file.minimum["ts"]), to_us(file.maximum["ts"]))
     if not found:
         raise InputError(f"{root.path} has no quotes of options yet; record some with `lake collect`")
     if currencies is None:
         return found
-    families = [family_of(currency) for currency in currencies]
+    families = [option_family(currency) for currency in currencies]
     for currency, family in zip(currencies, families, strict=True):
         if family not in found:
-            known = ", ".join(name.removesuffix(FAMILY_SUFFIX).upper() for name in sorted(found))
+            known = ", ".join(name.removesuffix(OPTIONS).upper() for name in sorted(found))
             raise InputError(f"there are no quotes of options on {currency}; there are of {known}")
     return {family: found[family] for family in families}
 

@@ -24,7 +24,6 @@ from pipeline.surface.chain import Chain
 EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAY_US: Final = 86_400_000_000
 VENUE: Final = "deribit"
-FAMILY_SUFFIX: Final = "_option"
 _NUMBERS: Final = ("bid_iv", "ask_iv", "mark_iv", "underlying_price")
 _LAST_TICKS: Final = f"""
     WITH ticks AS (
@@ -67,11 +66,6 @@ def from_us(us: int) -> dt.datetime:
 def midnight(day: dt.date) -> int:
     """The start of a UTC day, µs since the epoch."""
     return to_us(dt.datetime.combine(day, dt.time(), dt.UTC))
-
-
-def family_of(currency: str) -> str:
-    """The partition family of the options on `currency`, such as BTC or btc_usdc."""
-    return f"{currency.lower()}{FAMILY_SUFFIX}"
 
 
 def chains(root: Root, family: str, instants: Instants, max_age_s: float) -> Iterator[Chain]:

@@ -6,8 +6,10 @@ import asyncio
 import datetime as dt
 import io
 import json
+import re
 import sys
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,9 +27,10 @@ from pipeline.backfill import trades
 from pipeline.backfill.display import progress_line
 from pipeline.backfill.engine import Progress
 from pipeline.backfill.ledger import NEVER_EXPIRES_MS, Listed, Recorded
-from pipeline.backfill.plan import DAY_MS, Choice, Planning, urgency
+from pipeline.backfill.plan import DAY_MS, Choice, Planning, strike_range, urgency
 from pipeline.backfill.settings import BackfillSettings
 from pipeline.backfill.spans import cut, joined, lacking, total
+from tests.backfill.kit import job, lake
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
 HOST = "https://www.deribit.com/api/v2/public/"
@@ -127,7 +130,14 @@ def test_a_person_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"concurrency": 0}, {"concurrency": 33}, {"trades_per_page": 20_000}, {"burst": 0}]
+    "wrong",
+    [
+        {"concurrency": 0},
+        {"concurrency": 33},
+        {"trades_per_page": 20_000},
+        {"burst": 0},
+        {"history_url": "history.deribit.com"},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
@@ -183,6 +193,36 @@ def test_only_what_is_wanted_is_chosen() -> None:
 def test_a_choice_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Choice(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "choice", "words"),
+    [
+        ("candle", {}, "there are candles, trades, funding,"),
+        ("candles", {"resolution": "7"}, "--resolution 7: use 1, 3, 5,"),
+        ("volatility", {"resolution": "7"}, "--resolution 7: use 1, 60, 3600,"),
+        ("trades", {"resolution": "1"}, "--resolution is for candles and volatility"),
+        ("funding", {"reread": dt.date(2026, 1, 1)}, "--reread is for trades alone"),
+    ],
+)
+def test_a_choice_that_does_not_fit_the_dataset_is_refused_before_anything_is_asked(
+    tmp_path: Path, dataset: str, choice: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        job(lake(tmp_path), dataset, BackfillSettings(), **choice)
+
+
+def test_days_the_wrong_way_round_are_named_as_they_were_given() -> None:
+    first, end = dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2023, 1, 2, tzinfo=dt.UTC)
+    with pytest.raises(InputError, match="--from 2024-01-01 is after --to 2023-01-01"):
+        Choice(start=first, end=end)
+
+
+@pytest.mark.parametrize("text", ["60000", "60000-", "nan-inf", "a-b", "-5-10"])
+def test_what_is_no_range_of_strikes_is_refused(text: str) -> None:
+    assert strike_range("0.5-60000") == (0.5, 60_000.0)
+    with pytest.raises(InputError, match="--strikes"):
+        strike_range(text)
 
 
 def answer(method: str, params: str, result: object, asked_ms: int = NOON + 3_600_000) -> Any:
@@ -339,6 +379,18 @@ def test_pages_of_settlements_form_a_chain() -> None:
     assert (row["type"], row["position"], row["session_profit_loss"], row["funding"]) == (
         "settlement", 10.0, -0.25, 0.001,
     )  # fmt: skip
+
+
+def test_the_bankruptcies_of_a_session_are_read_in_both_spellings() -> None:
+    row = {"type": "bankruptcy", "timestamp": NOON, "instrument_name": "BTC-PERPETUAL", "socialized": 0.0}
+    rows = [{**row, "session_bankruptcy": 0.5}, {**row, "session_bankrupcy": 0.25}, row]
+    params = f"currency=BTC&type=bankruptcy&count=1000&search_start_timestamp={NOON}"
+    found = answer("get_last_settlements_by_currency", params, {"settlements": rows, "continuation": None})
+    assert found.tables["settlements"]["session_bankruptcy"].to_pylist() == [0.5, 0.25, None]
+    assert "session_bankrupcy" not in found.tables["settlements"].column_names
+    del row["instrument_name"]
+    with pytest.raises(SchemaDriftError, match="instrument_name"):
+        answer("get_last_settlements_by_currency", params, {"settlements": [row], "continuation": None})
 
 
 def test_delivery_prices_are_settlements_of_an_index() -> None:

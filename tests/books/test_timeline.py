@@ -104,13 +104,16 @@ def test_two_copies_of_every_message_count_once_and_the_later_receipt_counts() -
     assert twice.recv[0] == once.recv[0] + 5
 
 
-def test_two_collectors_whose_messages_are_cut_differently_do_not_disturb_each_other() -> None:
+@pytest.mark.parametrize("apart", [0, 1])
+def test_two_collectors_whose_messages_are_cut_differently_do_not_disturb_each_other(apart: int) -> None:
     one = monotonic(history(random.Random(5), 0, 50, snapshots=0.0))
-    # The other collector's channel tells two changes at a time, so that its chain names other ids.
+    # The other collector's channel tells two changes at a time, so that its chain names others, or other ids.
     other = [one[0]]
     for first, second in zip(one[1::2], one[2::2], strict=False):
         levels = first.levels + second.levels
-        other.append(Message(0, second.change_id + 1, other[-1].change_id, second.ts, second.recv, levels))
+        other.append(
+            Message(0, second.change_id + apart, other[-1].change_id, second.ts, second.recv, levels)
+        )
     end = one[-1].ts
     alone = Timeline(rows(one), Books.none(1)).at(end, FAR)
     timeline = Timeline(rows(one + other[1:]), Books.none(1))

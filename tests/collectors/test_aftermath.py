@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from collectors.aftermath import unrecorded
 from collectors.deribit.session import STOPPED, Unrecorded
+from collectors.trade_healing import is_to_heal
 from lake.events import (
     Connected,
     Disconnected,
@@ -147,17 +148,20 @@ def test_holes_of_a_channel_end_with_the_life_and_trades_are_handed_on(tmp_path:
     trades = GapOpened(
         start_ns=at(2), end_ns=at(4), cause="missing_trades", connection=1, first_seq=7, last_seq=9
     )
-    openings = [(5, 1, gap) for gap in (book, silent, mended, away, trades)]
+    still = opened(4, 1, "silence", "trades.option.any.100ms")
+    openings = [(5, 1, gap) for gap in (book, silent, mended, away, trades, still)]
     withdrawn = GapWithdrawn(start_ns=mended.start_ns, cause=mended.cause, connection=1, channel=BOOK)
     life = (started(1), (2, 1, TICK), *openings, (6, 1, withdrawn), (7, 1, TICK))
     ended = (replace(book, end_ns=at(7)), replace(silent, end_ns=at(7)))
-    assert lacking(tmp_path / "a", *life) == Unrecorded(at(7), "crashed", {}, (*ended, away, trades))
+    to_heal = (away, trades, replace(still, end_ns=at(7)))
+    assert [is_to_heal(gap) for gap in (*ended, *to_heal)] == [False, False, True, True, True]
+    assert lacking(tmp_path / "a", *life) == Unrecorded(at(7), "crashed", {}, (*ended, *to_heal))
     # The life that was to close them died before it could: their ends stay what they were.
-    heir = started(8, since=7, cause="crashed", left=(*ended, away, trades))
-    assert lacking(tmp_path / "b", *life, heir) == Unrecorded(at(7), "crashed", {}, (*ended, away, trades))
+    heir = started(8, since=7, cause="crashed", left=(*ended, *to_heal))
+    assert lacking(tmp_path / "b", *life, heir) == Unrecorded(at(7), "crashed", {}, (*ended, *to_heal))
     over = closed(9, ended[0])
     assert lacking(tmp_path / "c", *life, heir, over) == Unrecorded(
-        at(7), "crashed", {}, (ended[1], away, trades)
+        at(7), "crashed", {}, (ended[1], *to_heal)
     )
 
 

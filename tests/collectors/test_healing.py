@@ -19,7 +19,7 @@ from collectors.trade_healing import HealingPace
 from lake.events import ClockSkewed, Gap, GapOpened, GapsOpen, GapWithdrawn, decode_response
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
-from tests.collectors.venue import Peer, Venue, serving
+from tests.collectors.venue import Answer, Call, Peer, Venue, answer_all, serving
 
 NAME = "BTC-PERPETUAL"
 BOOK, TRADES = f"book.{NAME}.100ms", "trades.any.any.100ms"
@@ -63,13 +63,16 @@ class Scene:
 
 
 @asynccontextmanager
-async def recording(pace: HealingPace = QUICK) -> AsyncIterator[Scene]:
+async def recording(pace: HealingPace = QUICK, venues_answer: Answer = answer_all) -> AsyncIterator[Scene]:
     async with serving() as venue:
+        venue.answer = venues_answer
         venue.rest = [answer()]
         sink = MemorySink()
         tape, chosen = Tape(sink), settings(venue.ws_url, venue.rest_url)
-        session = Session(3, [BOOK, TRADES], chosen, tape, pace=TokenBucket(1000.0, 1000))
-        healer = Healer([session], chosen, tape, pace=pace)
+        sessions: list[Session] = []
+        healer = Healer(sessions, chosen, tape, pace=pace)
+        session = Session(3, [BOOK, TRADES], chosen, tape, pace=TokenBucket(1000.0, 1000), listener=healer)
+        sessions.append(session)
         async with RestClient(chosen) as rest:
             tasks = [asyncio.create_task(session.run()), asyncio.create_task(healer.run(rest))]
             await session.established.wait()
@@ -142,6 +145,31 @@ def test_missing_trades_are_fetched_and_the_answer_recorded() -> None:
             assert "start_seq=6&end_seq=7&count=1000" in asked
             [recorded] = [r[0] for r in scene.sink.records if r[2] == RecordKind.RESPONSE]
             assert bytes(decode_response(recorded).body) == answer(8, 6, 5, 7, 9)[1]
+
+    run(scenario())
+
+
+def test_trades_of_a_channel_that_was_refused_for_a_while_are_listed() -> None:
+    refusals = [True]
+
+    async def refuse_once(peer: Peer, call: Call) -> None:
+        if call["method"] == "public/subscribe" and TRADES in call["params"]["channels"] and refusals:
+            refusals.pop()
+            await peer.reply(call, [channel for channel in call["params"]["channels"] if channel != TRADES])
+        else:
+            await answer_all(peer, call)
+
+    async def scenario() -> None:
+        async with recording(venues_answer=refuse_once) as scene:
+            await scene.sink.until(lambda: any(gap.healed for gap in scene.gaps("not_subscribed")))
+            refused, healed = scene.gaps("not_subscribed")
+            assert (refused.channel, refused.healed) == (TRADES, False)
+            assert (healed.channel, healed.start_ns, healed.end_ns) == (
+                TRADES,
+                refused.start_ns,
+                refused.end_ns,
+            )
+            assert any("get_last_trades_by_currency_and_time" in url for url in scene.venue.rest_asked)
 
     run(scenario())
 

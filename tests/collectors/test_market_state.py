@@ -44,6 +44,7 @@ def test_a_lock_of_an_index_is_a_reason_for_its_instruments_alone() -> None:
     market.platform(platform(price_index="sol_usdc", locked=True), 8)
     assert resting(market, BTC, ETH, SOL) == [5, None, 8]
     assert resting(market, TRADES, "deribit_price_index.eth_usd") == [5, None]
+    assert resting(market, "markprice.options.btc_usd", "markprice.options.eth_usd") == [5, None]
     market.platform(platform(price_index="btc_usd", locked=False), 9)
     assert (resting(market, BTC, SOL), market.locked) == ([None, 8], True)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
@@ -21,10 +23,19 @@ from collectors.deribit.selection import (
     platform_channels,
     trade_channels,
 )
+from collectors.deribit.session import Unrecorded
 from collectors.recorder import Recorder
 from collectors.settings import CollectorSettings
 from lake.errors import SchemaDriftError, SettingsError, VenueRefusedError, VenueUnavailableError
-from lake.events import Disconnected, Gap, SessionStarted, SessionStopped, Subscribed, decode_response
+from lake.events import (
+    Disconnected,
+    Gap,
+    GapOpened,
+    SessionStarted,
+    SessionStopped,
+    Subscribed,
+    decode_response,
+)
 from lake.spool import RecordKind
 from tests.collectors.kit import MemorySink, run, settings, tick
 from tests.collectors.venue import Call, Peer, answer_all, serving
@@ -125,6 +136,52 @@ def test_only_the_connection_that_was_lost_has_a_gap() -> None:
     run(scenario())
 
 
+def test_trades_of_silences_that_the_last_life_left_open_are_listed() -> None:
+    """One of a connection with trades on it, one of a channel of trades; a book's is claimed and no more."""
+
+    async def scenario() -> None:
+        end_ns = time.time_ns() - 60_000_000_000
+        silent = [
+            GapOpened(
+                start_ns=end_ns - n * 1_000_000_000,
+                end_ns=end_ns,
+                cause="silence",
+                connection=1,
+                channel=channel,
+            )
+            for n, channel in ((20, None), (30, "trades.any.BTC.100ms"), (40, "book.BTC-PERPETUAL.100ms"))
+        ]
+        async with serving() as venue:
+            none = b'{"jsonrpc":"2.0","result":{"trades":[],"has_more":false}}'
+            venue.rest = [(200, body(ROWS)), (200, none)]
+            sink = MemorySink()
+            chosen = settings(venue.ws_url, venue.rest_url, currencies=("BTC",), kinds=())
+            left = Unrecorded(end_ns, "crashed", {}, tuple(silent))
+            recorder = Recorder(chosen, sink, unrecorded=left)
+            running = asyncio.create_task(recorder.run())
+            await venue.peer()
+            await sink.until(lambda: sum(gap.healed for gap in sink.events(Gap)) == 2)
+            recorder.stop()
+            await running
+            told = {
+                (gap.start_ns, gap.channel): gap.healed for gap in sink.events(Gap) if gap.cause == "silence"
+            }
+            assert told == {
+                (silent[0].start_ns, None): False,
+                (silent[0].start_ns, "trades.any.BTC.100ms"): True,
+                (silent[1].start_ns, "trades.any.BTC.100ms"): True,
+                (silent[2].start_ns, "book.BTC-PERPETUAL.100ms"): False,
+            }
+            asked = [parse_qs(urlsplit(url).query) for url in venue.rest_asked if "last_trades_by_cur" in url]
+            for gap in silent[:2]:
+                [one] = [
+                    q for q in asked if int(q["start_timestamp"][0]) == (gap.start_ns - 5 * 10**9) // 10**6
+                ]
+                assert int(one["end_timestamp"][0]) * 10**6 >= end_ns
+
+    run(scenario())
+
+
 def test_a_duration_ends_the_recording_by_itself() -> None:
     async def scenario() -> None:
         async with serving() as venue:
@@ -176,6 +233,7 @@ def test_one_refused_session_ends_the_others_and_the_error_comes_out_with_everyt
     ("status", "answer", "error"),
     [
         (200, body([{"instrument_name": 7}]), SchemaDriftError),
+        (200, b'{"result":[{"instrument_name":"\xff","kind":"option"}]}', SchemaDriftError),
         (200, body([]), SettingsError),
         (503, b"", VenueUnavailableError),
         (404, b"", VenueRefusedError),
@@ -281,8 +339,13 @@ def test_every_channel_is_dealt_once_and_connections_are_even(count: int, per_co
         ({"reply_timeout_s": 0}, "reply_timeout_s"),
         ({"relist_seconds": 0}, "relist_seconds"),
         ({"top_by_open_interest": 0}, "top_by_open_interest"),
+        ({"rest_per_s": 0}, "rest_per_s"),
+        ({"calls_per_s": -1.0}, "calls_per_s"),
+        ({"rest_burst": 0}, "rest_burst"),
+        ({"calls_burst": 0}, "calls_burst"),
         ({"series": ("dvol",)}, "dvol"),
         ({"funding_interval": "1s"}, "funding_interval"),
+        ({"funding_interval": "raw"}, "use 100ms, agg2"),
         ({"shard": "4/3"}, "shard"),
         ({"shard": "one"}, "1/3"),
     ],

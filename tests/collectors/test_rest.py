@@ -75,6 +75,7 @@ def test_a_refusal_is_told_at_once(status: int, body: bytes, error: type[LakeErr
         (200, b"<html>maintenance</html>"),
         (200, b'{"jsonrpc":"2.0"}'),
         (200, b'{"jsonrpc":"2.0","result":[{"a'),
+        pytest.param(200, b'{"result":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="nested without end"),
     ],
 )
 def test_what_may_pass_is_tried_again_and_told_after_the_last_attempt(status: int, body: bytes) -> None:

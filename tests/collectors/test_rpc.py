@@ -76,7 +76,20 @@ def test_a_test_request_is_recognised_in_any_order_of_keys(frame: bytes, asks: b
     assert control.is_test_request is asks
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xff\xfe", b"null", b"[]", b"{", b'{"id":[1]}', b'{"error":"x"}'])
+DEEP = b"[" * 100_000 + b"]" * 100_000
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"{",
+    b'{"id":[1]}',
+    b'{"error":"x"}',
+    b'{"id":1,"result":' + DEEP + b"}",
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_is_no_control_frame(garbage: bytes) -> None:
     assert not is_notification(garbage)
     assert decode_control(garbage) is None
@@ -158,7 +171,7 @@ def test_an_error_says_what_was_asked_and_the_parameter_at_fault() -> None:
 
 def test_an_acknowledgement_that_is_no_list_of_names_is_refused() -> None:
     assert decode_names(msgspec.Raw(b'["a","b"]')) == ["a", "b"]
-    for wrong in (b'"ok"', b"[1]", b"{}"):
+    for wrong in (b'"ok"', b"[1]", b"{}", b'["\xff"]'):
         with pytest.raises(VenueUnavailableError):
             decode_names(msgspec.Raw(wrong))
 

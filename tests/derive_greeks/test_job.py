@@ -163,11 +163,11 @@ def test_of_quotes_the_last_of_each_interval_is_kept(tmp_path: Path) -> None:
 
 
 STEPS = [
-    "greeks:before_stage",
-    "greeks:after_stage",
+    "derive:before_stage",
+    "derive:after_stage",
     "delta:before_commit",
     "delta:after_commit",
-    "greeks:after_commit",
+    "derive:after_commit",
 ]
 
 
@@ -206,17 +206,18 @@ def test_sources_share_the_table_and_replace_only_their_own_rows(tmp_path: Path)
     assert sources.count("trades") == 1
 
 
+def candle(second: int, volume: float, *, resolution: str = "1m", length_s: int = 60) -> dict[str, Any]:
+    """A bar whose close is Black's price at its end."""
+    bar = {"resolution": resolution, "source": "venue", "open": 1.0, "high": 1.0, "low": 1.0, "cost": 1.0}
+    close = kit.priced(CALL, second + length_s, FORWARD, 0.5)["mark_price"]
+    return {**kit.quote(CALL, second), **bar, "close": close, "volume": volume}
+
+
 def test_candles_are_priced_at_their_end_and_only_where_something_traded(tmp_path: Path) -> None:
     root = kit.lake(tmp_path / "lake")
     second_day = 86_400 + 30
     rows = [kit.priced(CALL, s, FORWARD, 0.5) for s in (30, second_day)]
     kit.append(root, "quotes", rows)
-    bar = {"resolution": "1m", "source": "venue", "open": 1.0, "high": 1.0, "low": 1.0, "cost": 1.0}
-
-    def candle(second: int, volume: float) -> dict[str, Any]:
-        close = kit.priced(CALL, second + 60, FORWARD, 0.5)["mark_price"]
-        return {**kit.quote(CALL, second), **bar, "close": close, "volume": volume}
-
     kit.append(root, "candles", [candle(0, 2.0), candle(60, 0.0), candle(86_400, 1.0)])
     assert run(root, of="candles") == (1, 0), "October is not over"
     days = [kit.DAY, kit.DAY + dt.timedelta(days=1)]
@@ -231,6 +232,26 @@ def test_candles_are_priced_at_their_end_and_only_where_something_traded(tmp_pat
     assert found[1]["delta"] is None
     assert float(found[2]["iv"]) == pytest.approx(50.0, abs=1e-3)
     assert {f"{row['ts']:%Y-%m-%d}" for row in found} == {"2026-09-30", "2026-10-01"}
+
+
+def test_every_length_of_candle_that_the_venue_has_is_priced_and_no_other(tmp_path: Path) -> None:
+    root = kit.lake(tmp_path / "lake")
+    kit.append(root, "quotes", [kit.priced(CALL, 890, FORWARD, 0.5)])
+    bars = [candle(0, 1.0, resolution=name, length_s=900) for name in ("15m", "a while")]
+    kit.append(root, "candles", bars)
+    assert run(root, of="candles", days=[kit.DAY]) == (1, 0)
+    found = {row["resolution"]: row["iv"] for row in kit.greeks_of(root).to_pylist()}
+    assert float(found["15m"]) == pytest.approx(50.0, abs=1e-3)
+    assert found["a while"] is None
+
+
+def test_a_day_without_rows_is_done_once(tmp_path: Path) -> None:
+    root = kit.lake(tmp_path / "lake")
+    kit.append(root, "candles", [candle(86_400 * day, 1.0) for day in (1, 3)])
+    days = [kit.DAY + dt.timedelta(days=day) for day in (1, 2, 3)]
+    assert run(root, of="candles", days=days) == (3, 0)
+    assert run(root, of="candles", days=days) == (0, 3)
+    assert_sound(root)
 
 
 def test_open_days_wait_unless_they_are_asked_for(tmp_path: Path) -> None:

@@ -80,6 +80,39 @@ def test_the_same_file_again_adds_nothing(root: Root, tmp_path: Path) -> None:
     assert query(root, "FROM trades").num_rows == 5
 
 
+def test_a_mapping_that_was_corrected_brings_what_was_refused(root: Root, tmp_path: Path) -> None:
+    mapping, path = tmp_path / "m.toml", tmp_path / "t.csv"
+    path.write_text(
+        f"i,t,id,p,q,s\nBTC-PERPETUAL,{T // 1000},1,1.5,2,buy\nBTC-PERPETUAL,{T // 1000},2,1.5,2,buy\n"
+    )
+    text = (
+        'table = "trades"\n[columns]\ninstrument = "i"\nts = { column = "t", unit = "UNIT" }\ntrade_id = "id"\n'
+        'price = "p"\nsize = "q"\nside = "s"\n[constants]\nvenue = "deribit"\n'
+    )
+    found = []
+    for unit in ("us", "ms", "ms"):
+        mapping.write_text(text.replace("UNIT", unit))
+        (done,) = import_files(root, [path], read_mapping(mapping)).files
+        found.append((done["imported before"], done["rows"], done["refused"]))
+    assert found == [(0, 0, 2), (0, 2, 0), (2, 0, 0)]
+    assert verify(root).problems == []
+
+
+def test_one_file_can_fill_two_tables(root: Root, tmp_path: Path) -> None:
+    named = "funding_timestamp,funding_rate,predicted_funding_rate,open_interest,last_price,index_price,mark_price"
+    head = f"{HEAD},{named}"
+    path = gz(tmp_path / "d.csv.gz", head, f"deribit,BTC-PERPETUAL,{T},{T},,0.0001,,5,36000,36001,36002")
+    mapping = tmp_path / "index.toml"
+    mapping.write_text(
+        'table = "index_prices"\n[columns]\nvenue = "exchange"\nts = "timestamp"\nprice = "index_price"\n'
+        '[constants]\ninstrument = "btc_usd"\n'
+    )
+    for form in (TARDIS["derivative_ticker"], read_mapping(mapping)):
+        (done,) = import_files(root, [path], form).files
+        assert (done["imported before"], done["rows"], done["refused"]) == (0, 1, 0)
+    assert verify(root).problems == []
+
+
 def test_options_chain_of_tardis(root: Root, tmp_path: Path) -> None:
     named = (
         "type,strike_price,expiration,open_interest,last_price,bid_price,bid_amount,bid_iv,ask_price,ask_amount,ask_iv,"
@@ -137,16 +170,18 @@ def test_rows_that_do_not_fit_are_named_by_line(root: Root, tmp_path: Path) -> N
         f"deribit,BTC-PERPETUAL,{T},{T},3,unknown,100,10",
         f"deribit,BTC-PERPETUAL,{T},{T},,buy,100,10",
         f"deribit,BTC-PERPETUAL,{T},{T},5,BUY,,10",
+        f"bybit-options,BTC-29MAR24-40000-C,{T},{T},6,buy,100,10",
     ]
     report = import_files(
         root, [gz(tmp_path / "t.csv.gz", f"{HEAD},id,side,price,amount", *lines)], TARDIS["trades"]
     )
-    assert (report.files[0]["rows"], report.refused) == (1, 4)
+    assert (report.files[0]["rows"], report.refused) == (1, 5)
     (told,) = (root.quarantine / "import").rglob("*.jsonl")
     found = {line["line"]: line["reason"] for line in map(json.loads, told.read_text().splitlines())}
     assert found[4] == "side: 'unknown' is none of buy, sell"
     assert (found[5], found[6]) == ("trade_id: null", "price: null")
     assert found[3].startswith("instrument name 'what?'")
+    assert found[7] == "venue: 'bybit-options' is none of deribit"
     assert verify(root).problems == []
 
 
@@ -235,6 +270,9 @@ def test_a_dump_with_repeats_ends_as_its_trades(root: Root, tmp_path: Path, real
     ("text", "words"),
     [
         ("table = 'gaps'", "cannot be imported"),
+        ("table = 'backfills'", "cannot be imported; choose one of quotes, trades, candles, "),
+        ("table = 'trades'\ncolumns = 3", "write a section [columns]"),
+        ("table = 'trades'\nconstants = 'deribit'", "write a section [constants]"),
         ("table = 'trades'\n[columns]\nprise = 'p'", "no column 'prise'"),
         (
             "table = 'trades'\n[columns]\nprice = 'p'",
@@ -274,3 +312,37 @@ def test_units_of_time(root: Root, tmp_path: Path) -> None:
         import_files(root, [path], read_mapping(mapping))
     times = query(root, "SELECT DISTINCT ts FROM index_prices")["ts"].cast(pa.int64()).to_pylist()
     assert times == [1_700_000_000_250_000]
+
+
+@pytest.mark.parametrize(
+    ("said", "cell"),
+    [
+        ("us", T * 1000),
+        ("us", T // 1000),
+        ("ms", T * 1000),
+        ("ms", T // 1_000_000),
+        ("s", T * 1000),
+        ("ns", T),
+    ],
+)
+def test_times_of_another_unit_are_refused(root: Root, tmp_path: Path, said: str, cell: int) -> None:
+    mapping = tmp_path / "index.toml"
+    mapping.write_text(
+        f'table = "index_prices"\n[columns]\nprice = "p"\nts = {{ column = "t", unit = "{said}" }}\n'
+        '[constants]\nvenue = "deribit"\ninstrument = "btc_usd"\n'
+    )
+    right = {"us": T, "ms": T // 1000, "s": T // 1_000_000, "ns": T * 1000}[said]
+    path = tmp_path / "index.csv"
+    path.write_text(f"p,t\n1.5,{right}\n2.5,{cell}\n")
+    (done,) = import_files(root, [path], read_mapping(mapping)).files
+    assert (done["rows"], done["refused"]) == (1, 1)
+    (told,) = (root.quarantine / "import").rglob("*.jsonl")
+    reason = json.loads(told.read_text())
+    assert reason["line"] == 3
+    assert reason["reason"].startswith("ts: ")
+    assert reason["reason"].endswith(" microseconds since 1970 cannot be; is the unit right?")
+    spans = query(
+        root, "SELECT epoch_us(start_ts) AS first, epoch_us(end_ts) AS last FROM coverage"
+    ).to_pylist()
+    assert spans == [{"first": T, "last": T}], "what was recorded spans only rows that there are"
+    assert verify(root).problems == []

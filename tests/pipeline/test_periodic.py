@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,13 @@ def test_a_stream_that_nobody_ingests_is_named(root: Root, caplog: pytest.LogCap
     assert "lake ingest" in told.message
 
 
+def test_another_period_repeats_and_omits_nothing(root: Root) -> None:
+    cover(root, MIDNIGHT + HOUR / 2, MIDNIGHT + 9 * HOUR)
+    for until, period in ((2, HOUR), (4, HOUR / 2), (6, HOUR)):
+        Periodic(root, job(period=period)).run(MIDNIGHT + until * HOUR + MINUTE)
+    assert held(root) == hours(1, 2, 2.5, 3, 3.5, 4, 5, 6)
+
+
 def test_each_day_is_told_when_it_is_done(root: Root) -> None:
     cover(root, MIDNIGHT + 22.5 * HOUR, MIDNIGHT + 25.2 * HOUR)
     told: list[Ran] = []
@@ -167,8 +175,15 @@ def test_single_days_can_be_asked_for_in_any_order(root: Root) -> None:
     assert held(root) == hours(23, 24, 25)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CommitUnknownError("the disk is away"), "the disk is away"),
+        (OSError(errno.ENOSPC, "full"), "no space left"),
+    ],
+)
 def test_a_job_that_fails_beside_others_is_told_and_tried_again_later(
-    root: Root, caplog: pytest.LogCaptureFixture
+    root: Root, caplog: pytest.LogCaptureFixture, error: Exception, words: str
 ) -> None:
     cover(root, MIDNIGHT + HOUR / 2, MIDNIGHT + 1.2 * HOUR)
     tries = 0
@@ -177,7 +192,7 @@ def test_a_job_that_fails_beside_others_is_told_and_tried_again_later(
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise CommitUnknownError("the disk is away")
+            raise error
         return rows_of(root, instants)
 
     periodic = Periodic(root, job(rows=failing))
@@ -185,7 +200,7 @@ def test_a_job_that_fails_beside_others_is_told_and_tried_again_later(
     for moment in (now, now + MINUTE):
         periodic.run_some(moment)
     assert tries == 1
-    assert "the disk is away" in caplog.text
+    assert words in caplog.text
     periodic.run_some(now + 5 * MINUTE)
     assert held(root) == hours(1)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from collectors.deribit import names
 from collectors.simulator import Simulator, SimulatorSettings
 from collectors.simulator.chain import parse_name
-from collectors.simulator.history import Past, extent
+from collectors.simulator.history import Past
 from collectors.simulator.history.candles import bars_of
 from collectors.simulator.history.tape import Tape
 from collectors.simulator.orders import Truth, read_order
@@ -53,7 +53,7 @@ async def venue(chosen: SimulatorSettings = SETTINGS) -> AsyncIterator[tuple[Sim
 
 
 def past(chosen: SimulatorSettings = SETTINGS) -> Past:
-    return Past(extent(chosen), {}, start_ms=START_MS, end_ms=START_MS)
+    return Past(chosen, {}, start_ms=START_MS, end_ms=START_MS)
 
 
 SINCE_2018 = past(replace(SETTINGS, past_days=0))
@@ -112,7 +112,7 @@ def test_before_counts_exactly_the_trades_before_a_time() -> None:
 def test_candles_do_not_depend_on_the_window_nor_on_the_start_of_the_market() -> None:
     one, later = (
         past(),
-        Past(extent(SETTINGS), {}, start_ms=START_MS + 3 * DAY_MS, end_ms=START_MS + 2 * DAY_MS),
+        Past(SETTINGS, {}, start_ms=START_MS + 3 * DAY_MS, end_ms=START_MS + 2 * DAY_MS),
     )
     other = past(replace(SETTINGS, seed=2))
     specs = [s for s in one.expired.values() if one.tape(s).count > 100][:6]

@@ -16,8 +16,9 @@ from aiohttp import web
 
 from collectors.simulator import Simulator, SimulatorSettings, read_account
 from collectors.simulator.account import frame_hash
+from collectors.simulator.hub import Hub
 from collectors.simulator.market import Market
-from collectors.simulator.session import Hub
+from collectors.simulator.server import CONNECTIONS_PER_ADDRESS
 from lake.errors import InputError, SettingsError
 from tests.simulator.support import START_MS, Client, run
 
@@ -109,6 +110,33 @@ def test_subscribing_acknowledges_then_greets_once() -> None:
             await client.call("public/subscribe", channels=asked[:1])
             await client.collect(seen + 1)
             assert json.loads(client.notifications[seen])["params"]["data"]["type"] == "snapshot"
+
+    run(scenario())
+
+
+def test_one_address_holds_32_connections_sockets_and_rest_together() -> None:
+    async def scenario() -> None:
+        async with Simulator(QUIET) as simulator, aiohttp.ClientSession() as http:
+            asked = f"{simulator.rest_url}/public/get_time"
+
+            async def status(session: aiohttp.ClientSession) -> int:
+                async with session.get(asked) as response:
+                    await response.read()
+                    return response.status
+
+            assert await status(http) == 200
+            sockets = [await http.ws_connect(simulator.ws_url) for _ in range(CONNECTIONS_PER_ADDRESS - 1)]
+            assert await status(http) == 200, "the same connection again"
+            async with aiohttp.ClientSession() as one_more:
+                assert await status(one_more) == 429
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await one_more.ws_connect(simulator.ws_url)
+                assert refused.value.status == 429
+                await sockets.pop().close()
+                while await status(one_more) != 200:
+                    await asyncio.sleep(0)
+            for socket in sockets:
+                await socket.close()
 
     run(scenario())
 
@@ -268,10 +296,13 @@ def test_listings_and_expiries_are_told_and_take_effect() -> None:
             ticker = json.loads(client.notifications[3])["params"]["data"]
             assert ticker["last_price"] is None
             assert "settlement_price" not in ticker
+            book = json.loads(client.notifications[2])["params"]["data"]
+            assert (book["change_id"], book["bids"], book["asks"]) == (0, [], []), "nobody has quoted it yet"
             await post(simulator, action="expire", instrument=name)
             await client.collect(5)
             while "inactive" not in client.notifications[-1].decode():
                 await client.receive()
+            assert (await client.call("public/subscribe", channels=known))["result"] == []
             gone = (await client.call("public/get_instruments", currency="BTC", expired=True))["result"]
             assert [row["instrument_name"] for row in gone].count(name) == 1
             assert (gone[0]["state"], gone[0]["is_active"]) == ("inactive", False)
@@ -306,7 +337,7 @@ def test_the_feed_waits_for_a_slow_session_and_gives_up_on_a_dead_one(
         await hub.drained()
         assert slow.pending == 10
         assert not slow.aborted
-        monkeypatch.setattr("collectors.simulator.session.SLOW_SESSION_S", 0.0)
+        monkeypatch.setattr("collectors.simulator.hub.SLOW_SESSION_S", 0.0)
         dead = StuckTransport(15, reads=False)
         hub.join(cast(web.WebSocketResponse, None), cast(asyncio.Transport, dead))
         await hub.drained()

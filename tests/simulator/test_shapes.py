@@ -20,9 +20,8 @@ MAY_BE_EMPTY = {".bids[]", ".asks[]", ".bids[][]", ".asks[][]", "[]"}
 @pytest.fixture(scope="module")
 def tape() -> Tape:
     market, tape = make_market(instruments=300, rate=1_200.0, seconds=10)
-    for name, item in market.instruments.items():
+    for item in market.instruments.values():
         tape.publish(item.channel_book, item.snapshot_data(market.now_ms), 0, None)
-        assert name
     return tape
 
 
@@ -62,7 +61,8 @@ def test_tickers_look_like_the_hand_made_ones(
     for path in MAY_BE_NULL & set(theirs[0]):
         theirs[0][path] |= {"float", "NoneType"}
     fits(shape(mine), theirs)
-    assert list(mine[0]) == list(hand_made(name)), "key order of 2026"
+    orders = {tuple(data) for data in mine if "settlement_price" in data}
+    assert orders == {tuple(hand_made(name))}, "key order of 2026"
 
 
 def books(tape: Tape, kind: str) -> list[Any]:

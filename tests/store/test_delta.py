@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -170,6 +171,24 @@ def test_tidy_spares_what_a_writer_is_about_to_commit_and_takes_old_debris(table
     with pytest.raises(CommitFailedError, match="changed before it was committed"):
         table.replace(table.files(), [staged])
     assert ids(table) == list(range(5))
+
+
+@pytest.mark.parametrize(("hours_ago", "left"), [(23, 2), (25, 0)])
+def test_checkpoints_forget_replaced_files_after_their_grace_period(
+    table: Table, monkeypatch: pytest.MonkeyPatch, hours_ago: int, left: int
+) -> None:
+    append(table, 0, 5)
+    append(table, 5, 9)
+    now_ms = delta_commit._now_ms
+    with monkeypatch.context() as patch:
+        patch.setattr(delta_commit, "_now_ms", lambda: now_ms() - hours_ago * 3_600_000)
+        compact(table)
+    for number in range(9, 9 + delta_commit.COMMITS_PER_CHECKPOINT):
+        append(table, number, number + 1)
+    [checkpoint] = (table.folder / "_delta_log").glob("*.checkpoint.parquet")
+    removed = pq.read_table(checkpoint, columns=["remove"])["remove"]
+    assert sum(one is not None and one["path"] is not None for one in removed.to_pylist()) == left
+    assert ids(Table.open(table.root, TRADES)) == list(range(9 + delta_commit.COMMITS_PER_CHECKPOINT))
 
 
 def test_the_log_expires_only_behind_two_checkpoints(table: Table) -> None:

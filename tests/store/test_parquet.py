@@ -21,7 +21,7 @@ from lake.parquet import drop_duplicates, sort_rows, write_file
 from lake.schema import TABLES, TableSpec
 from tests.store.rows import DAY_US, stored_quotes, trades
 
-QUOTES, TRADES, COVERAGE = TABLES["quotes"], TABLES["trades"], TABLES["coverage"]
+QUOTES, TRADES, BOOK, COVERAGE = (TABLES[name] for name in ("quotes", "trades", "book", "coverage"))
 
 
 def shuffled(rows: pa.Table, seed: int = 3) -> pa.Table:
@@ -73,6 +73,24 @@ def test_quotes_are_equal_only_if_all_that_the_venue_sent_is() -> None:
     kept, dropped = drop_duplicates(rows, QUOTES)
     assert dropped == 1
     assert kept["recv_ts"].to_pylist() == [rows["recv_ts"][i].as_py() for i in (0, 1, 3)]
+
+
+def test_messages_that_lead_to_the_same_change_from_different_ones_stay_whole() -> None:
+    def message(prev: int, recv_us: int, *prices: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "venue": "deribit", "instrument": "BTC-PERPETUAL", "ts": DAY_US, "recv_ts": DAY_US + recv_us,
+                "type": "change", "change_id": 15, "prev_change_id": prev, "level": level, "side": "bid",
+                "action": "change", "price": price, "size": 1.0,
+            }
+            for level, price in enumerate(prices)
+        ]  # fmt: skip
+
+    one, other, copy = message(10, 5, 1.0, 2.0, 3.0), message(12, 3, 2.0, 4.0), message(10, 9, 1.0, 2.0, 3.0)
+    rows = sort_rows(pa.Table.from_pylist(one + other + copy, schema=BOOK.arrow_schema), BOOK)
+    kept, dropped = drop_duplicates(rows, BOOK, in_order=True)
+    told = [(row["prev_change_id"], row["price"]) for row in kept.to_pylist()]
+    assert (told, dropped) == ([(10, 1.0), (10, 2.0), (10, 3.0), (12, 2.0), (12, 4.0)], 3)
 
 
 def test_rows_whose_hashes_collide_are_both_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def instants(root: Root) -> list[dt.datetime]:
 
 
 def test_every_hour_that_the_quotes_reach_has_a_row_per_expiry(root: Root) -> None:
-    (done,) = compute(root).computed
+    (done,) = compute(root)
     assert (done.family, done.instants, done.smiles, done.failures) == ("btc_option", 3, 9, 0)
     assert instants(root) == INSTANTS[::2]
     for row in rows(root):
@@ -76,12 +77,25 @@ def test_a_surface_knows_what_was_quoted_then_and_nothing_later(root: Root) -> N
     assert lifts == pytest.approx([0.1] * 4, abs=0.02)
 
 
+def test_progress_is_told_by_family_and_day(root: Root) -> None:
+    kit.put_quotes(root, kit.ticks(kit.NOON), version=1, family="eth_option")
+    told: list[tuple[int, int]] = []
+
+    def progress(results: Iterable[Any], total: int) -> Iterator[Any]:
+        for number, result in enumerate(results, 1):
+            told.append((number, total))
+            yield result
+
+    assert len(compute(root, progress=progress)) == 2
+    assert told == [(1, 2), (2, 2)]
+
+
 def test_a_second_run_finds_nothing_to_do(root: Root) -> None:
     compute(root, every=HALF_HOUR)
     before, version = stored(root), Table.open(root, TABLES["surface"]).version
-    assert compute(root, every=HALF_HOUR).computed == []
-    assert compute(root).computed == []
-    assert compute(root, at=kit.NOON).computed == []
+    assert compute(root, every=HALF_HOUR) == []
+    assert compute(root) == []
+    assert compute(root, at=kit.NOON) == []
     assert stored(root).equals(before)
     assert Table.open(root, TABLES["surface"]).version == version
 
@@ -135,7 +149,7 @@ def test_compaction_keeps_the_table_and_the_job_still_knows_it(root: Root) -> No
     compact(root, tables=["surface"], now=kit.NOON + dt.timedelta(days=60))
     assert len(Table.open(root, TABLES["surface"]).files()) == 1
     assert stored(root).equals(before)
-    assert compute(root, every=HALF_HOUR).computed == []
+    assert compute(root, every=HALF_HOUR) == []
     assert verify(root).problems == []
 
 
@@ -144,7 +158,7 @@ def test_an_instant_that_the_quotes_do_not_reach_yet_waits(root: Root) -> None:
         compute(root, at=kit.NOON + dt.timedelta(seconds=1))
     compute(root)
     kit.put_quotes(root, kit.ticks(kit.NOON + dt.timedelta(hours=1, seconds=1)), version=9)
-    (done,) = compute(root).computed
+    (done,) = compute(root)
     assert done.instants == 1
     assert instants(root)[-1] == kit.NOON + dt.timedelta(hours=1)
 
@@ -169,7 +183,7 @@ def test_an_expiry_with_one_quote_has_a_row_that_says_so(tmp_path: Path) -> None
     moment = kit.NOON - dt.timedelta(minutes=1)
     ticks = [*kit.ticks(moment), kit.tick(lonely, moment, 45.0), kit.tick(silent, moment, None)]
     kit.put_quotes(root, [*ticks, kit.tick(lonely, kit.NOON, 45.0)], version=1)
-    (done,) = compute(root, at=kit.NOON).computed
+    (done,) = compute(root, at=kit.NOON)
     assert (done.smiles, done.failures) == (3, 2)
     failures = {row["instrument"]: row["failure"] for row in rows(root)}
     assert failures["BTC-24APR26"] == "too few strikes"

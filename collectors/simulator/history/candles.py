@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from collectors.simulator.chain import Spec
-from collectors.simulator.history.course import DAY_MS, MINUTE_MS
+from collectors.simulator.chain import DAY_MS, Spec
+from collectors.simulator.history.course import MINUTE_MS
 from collectors.simulator.history.noise import Floats, Ints
 from collectors.simulator.history.past import Past
 from collectors.simulator.instrument import Instrument
@@ -15,7 +15,7 @@ from collectors.simulator.instrument import Instrument
 MAX_BARS: Final = 5_001  # more are cut, the newest kept (seen in the code of several clients)
 RESOLUTIONS: Final = {
     **{str(minutes): minutes * MINUTE_MS for minutes in (1, 3, 5, 10, 15, 30, 60, 120, 180, 360, 720)},
-    "1D": 86_400_000,
+    "1D": DAY_MS,
 }
 _DECIMALS: Final = 8
 _SPAN_MS: Final = 30 * DAY_MS  # of trades held at a time

@@ -9,12 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from collectors.simulator.chain import index_start
+from collectors.simulator.chain import DAY_MS, index_start
 from collectors.simulator.history.noise import Floats, Ints, key, one, wave
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
-DAY_MS: Final = 24 * HOUR_MS
 # Where a coin stood, about, in USD; the last is where simulated markets begin.
 _MARKS: Final = {
     "BTC": (
@@ -45,6 +44,12 @@ def month_ms(text: str) -> int:
     return int(datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).timestamp() * 1000)
 
 
+_LEVELS: Final = {  # times and logarithms of the marks
+    base: ([month_ms(month) for month, _ in marks], [log(price) for _, price in marks])
+    for base, marks in _MARKS.items()
+}
+
+
 class Course:
     """Prices of all coins. `start` moves a coin's whole course so that it passes a price at a time."""
 
@@ -64,10 +69,8 @@ class Course:
 
     def index(self, base: str, at_ms: Ints) -> Floats:
         """The index in USD, unrounded."""
-        marks = _MARKS.get(base)
-        if marks:
-            times, levels = [month_ms(month) for month, _ in marks], [log(price) for _, price in marks]
-            found: Floats = np.interp(at_ms, times, levels)
+        if base in _LEVELS:
+            found: Floats = np.interp(at_ms, *_LEVELS[base])
         else:
             found = np.full(len(at_ms), log(index_start(base)))
         for period, size in _WAVES:

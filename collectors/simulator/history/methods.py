@@ -10,13 +10,12 @@ import numpy as np
 from collectors.simulator.chain import DAY_MS, Spec, instrument_json
 from collectors.simulator.history import series
 from collectors.simulator.history.candles import RESOLUTIONS, bars_of, chart
-from collectors.simulator.history.pages import MAX_TRADES, Host, Pages, Range, Sorting
-from collectors.simulator.history.past import Extent, Past
+from collectors.simulator.history.pages import FOREVER, MAX_TRADES, Host, Pages, Range, Sorting
+from collectors.simulator.history.past import Past
 from collectors.simulator.instrument import Instrument, Trade
 from collectors.simulator.market import Market
 from collectors.simulator.params import (
     CURRENCIES,
-    KINDS,
     Params,
     boolean,
     bounded,
@@ -26,26 +25,11 @@ from collectors.simulator.params import (
     text,
 )  # fmt: skip
 from collectors.simulator.rpc import UNKNOWN_METHOD, VERSION, RpcError, invalid
-from collectors.simulator.settings import SimulatorSettings
 
 DEFAULT_TRADES: Final = 10
 RECENT_MS: Final = 3 * DAY_MS  # how long the live host lists what has expired
-_FOREVER: Final = 1 << 62
+SETTLEMENT_TYPES: Final = ("settlement", "delivery", "bankruptcy")
 _MAX_PAGE: Final = 1_000
-
-
-def extent(settings: SimulatorSettings) -> Extent:
-    """How much past the settings ask for."""
-    return Extent(
-        seed=settings.seed,
-        futures=settings.past_futures,
-        options=settings.past_options,
-        combos=settings.past_combos,
-        days=settings.past_days,
-        trades=settings.past_trades,
-        perpetual_trades=settings.past_perpetual_trades,
-        burst=settings.past_burst,
-    )
 
 
 class PastMethods:
@@ -55,7 +39,7 @@ class PastMethods:
         self.market = market
         self.past = past
         self.pages = Pages(past)
-        self._settlements = series.Settlements(past.course, past.extent.seed)
+        self._settlements = series.Settlements(past.course, past.settings.seed)
 
     def spec(self, params: Params) -> Spec:
         """The instrument a request names, of any time."""
@@ -77,11 +61,10 @@ class PastMethods:
 
     def expired(self, params: Params, since_ms: int) -> list[dict[str, Any]]:
         """Rows of get_instruments for what expired after a time."""
-        now = self.market.now_ms
+        now, lately = self.market.now_ms, self.market.expired
         rows = [
-            instrument_json(item.spec, now, item.state)
-            for item in self.market.expired.values()
-            if item.spec in listed([item.spec], params)
+            instrument_json(spec, now, lately[spec.name].state)
+            for spec in listed((item.spec for item in lately.values()), params)
         ]
         past = (spec for spec in self.past.expired.values() if spec.expiry_ms > since_ms)
         return rows + [instrument_json(spec, now, "archivized") for spec in listed(past, params)]
@@ -96,8 +79,7 @@ class PastMethods:
     def trades_by_currency(self, params: Params, host: Host) -> dict[str, Any]:
         """Trades of a currency, and of one `kind` if wanted."""
         currency = text(params, "currency", CURRENCIES)
-        kind = text(params, "kind", KINDS, "any")
-        specs = [s for s in self.all_specs() if currency in ("any", s.currency) and kind in ("any", s.kind)]
+        specs = listed(self.all_specs(), params)
         names = {spec.name for spec in specs}
         live: Iterable[Trade] = (
             t for c, ts in self.market.trades.items() if currency in ("any", c) for t in ts
@@ -157,7 +139,7 @@ class PastMethods:
 
     def get_delivery(self, params: Params) -> dict[str, Any]:
         """Delivery prices by day, newest first."""
-        offset, count = bounded(params, "offset", 0, _FOREVER, 0), bounded(params, "count", 10, _MAX_PAGE)
+        offset, count = bounded(params, "offset", 0, FOREVER, 0), bounded(params, "count", 10, _MAX_PAGE)
         return series.delivery_page(self.past.course, self._index(params), offset, count, self.market.now_ms)
 
     def settlements_by_instrument(self, params: Params) -> dict[str, Any]:
@@ -171,13 +153,11 @@ class PastMethods:
 
     def _settled(self, specs: list[Spec], params: Params) -> dict[str, Any]:
         """`search_start_timestamp` is where the search backwards starts: an upper bound."""
-        kind = (
-            text(params, "type", ("settlement", "delivery", "bankruptcy"), "") if "type" in params else None
-        )
+        kind = text(params, "type", SETTLEMENT_TYPES) if "type" in params else None
         count = bounded(params, "count", 20, _MAX_PAGE)
         last = min(integer(params, "search_start_timestamp", self.market.now_ms), self.market.now_ms)
         cursor = text(params, "continuation") if "continuation" in params else None
-        first = min((spec.creation_ms for spec in specs), default=_FOREVER)
+        first = min((spec.creation_ms for spec in specs), default=FOREVER)
         try:
             return self._settlements.page(specs, kind, count, cursor, last, max(first, self.past.first_ms))
         except ValueError:
@@ -219,9 +199,9 @@ def _range(params: Params, host: Host) -> Range:
     ranged = "start_timestamp" in params or "start_seq" in params
     return Range(
         first_ms=integer(params, "start_timestamp", 0),
-        last_ms=integer(params, "end_timestamp", _FOREVER),
+        last_ms=integer(params, "end_timestamp", FOREVER),
         first_seq=integer(params, "start_seq", 0),
-        last_seq=integer(params, "end_seq", _FOREVER),
+        last_seq=integer(params, "end_seq", FOREVER),
         count=bounded(params, "count", DEFAULT_TRADES, MAX_TRADES[host]),
         rising=sorting == "asc" or (sorting == "default" and ranged),
         sorting=sorting,

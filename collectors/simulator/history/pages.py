@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from collectors.simulator.chain import Spec
-from collectors.simulator.history.course import DAY_MS, HOUR_MS, MINUTE_MS
+from collectors.simulator.chain import DAY_MS, Spec
+from collectors.simulator.history.course import HOUR_MS, MINUTE_MS
 from collectors.simulator.history.noise import Ints, key, uniform
 from collectors.simulator.history.past import Past
 from collectors.simulator.history.render import LIQUIDATION_KNOWN_MS, render, with_liquidation
@@ -28,7 +28,7 @@ HORIZON_MS: Final = DAY_MS
 HISTORY_LAG_MS: Final = 10 * MINUTE_MS
 WRONG_MORE: Final = 1 / 40  # of the pages
 _MAX_LEAK: Final = 20  # neighbours on each side of a range of numbers
-_FOREVER: Final = 1 << 62
+FOREVER: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Range:
     """What a request asks for; bounds inclusive."""
 
     first_ms: int = 0
-    last_ms: int = _FOREVER
+    last_ms: int = FOREVER
     first_seq: int = 0
-    last_seq: int = _FOREVER
+    last_seq: int = FOREVER
     count: int = 10
     rising: bool = True
     sorting: Sorting = "default"
@@ -46,7 +46,7 @@ class Range:
     @property
     def by_number(self) -> bool:
         """Whether it names numbers."""
-        return self.first_seq > 0 or self.last_seq < _FOREVER
+        return self.first_seq > 0 or self.last_seq < FOREVER
 
 
 class _Run(NamedTuple):
@@ -69,12 +69,7 @@ class _Run(NamedTuple):
             kept = min(count, taped)
             return _Run(self.spec, self.first, self.first + kept - 1, self.live[: count - kept])
         kept = max(count - len(self.live), 0)
-        return _Run(
-            self.spec,
-            self.last - kept + 1,
-            self.last,
-            self.live[len(self.live) - min(count, len(self.live)) :],
-        )
+        return _Run(self.spec, self.last - kept + 1, self.last, self.live[-count:])
 
 
 class _Row(NamedTuple):
@@ -88,8 +83,8 @@ class Pages:
 
     def __init__(self, past: Past) -> None:
         self.past = past
-        self._more = key(past.extent.seed, "has_more")
-        self._order = key(past.extent.seed, "order")
+        self._more = key(past.settings.seed, "has_more")
+        self._order = key(past.settings.seed, "order")
 
     def of_instrument(
         self, spec: Spec, live: Instrument | None, asked: Range, host: Host, now_ms: int
@@ -111,26 +106,20 @@ class Pages:
         fresh = [t for t in live if asked.first_ms <= t.timestamp <= asked.last_ms]
         first, last = max(asked.first_ms, self.past.first_ms), min(asked.last_ms, self.past.end_ms - 1)
         by_name = {spec.name: spec for spec in specs}
-        rows: list[_Row] = []
-        more = False
-        spans = _growing(first, last, rising=asked.rising)
-        if not asked.rising:
-            rows = self._live_rows(fresh[len(fresh) - min(len(fresh), asked.count) :], by_name, host, now_ms)
-            more = len(fresh) > asked.count
-        for start, end in spans:
-            if more or len(rows) > asked.count:
+        wanted = asked.count + 1  # one more than told shows that there are more
+        rows = [] if asked.rising else self._live_rows(fresh[-wanted:], by_name, host, now_ms)
+        for start, end in _growing(first, last, rising=asked.rising):
+            if len(rows) >= wanted:
                 break
             alive = [s for s in specs if s.creation_ms <= end and s.expiry_ms > start]
             part = Range(start, end)
             runs = [run for spec in alive if len(run := self._run(spec, (), part))]
-            want = asked.count + 1 - len(rows)
-            found = self._merged(runs, want, host, now_ms, rising=asked.rising)
+            found = self._merged(runs, wanted - len(rows), host, now_ms, rising=asked.rising)
             rows = rows + found if asked.rising else found + rows
         if asked.rising:
-            rows += self._live_rows(fresh[: asked.count + 1], by_name, host, now_ms)
-        more = more or len(rows) > asked.count
-        rows = rows[: asked.count] if asked.rising else rows[max(len(rows) - asked.count, 0) :]
-        return self._page(rows, more, asked, host)
+            rows += self._live_rows(fresh[:wanted], by_name, host, now_ms)
+        kept = rows[: asked.count] if asked.rising else rows[-asked.count :]
+        return self._page(kept, len(rows) > asked.count, asked, host)
 
     # -- selecting -------------------------------------------------------------------------------
 
@@ -155,7 +144,7 @@ class Pages:
             [self.past.tape(run.spec).times(np.arange(run.first, run.last + 1)) for run in runs]
         )
         order = np.lexsort((seqs, owners, times))
-        order = order[:want] if rising else order[max(len(order) - want, 0) :]
+        order = order[:want] if rising else order[-want:]
         rows: list[_Row] = []
         for number in np.unique(owners[order]):
             own = seqs[order[owners[order] == number]]

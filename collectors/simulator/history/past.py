@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final
@@ -11,18 +10,22 @@ from typing import Final
 import numpy as np
 
 from collectors.simulator.chain import (
+    DAY_MS,
     PERPETUAL_CREATION_MS,
     Spec,
     date_code,
     expiry_grid,
+    future,
+    option,
     parse_name,
     settlement_period,
     strike_step,
 )
 from collectors.simulator.history.combos import Combo, ComboTape, combos_of
-from collectors.simulator.history.course import DAY_MS, MINUTE_MS, Course, month_ms
+from collectors.simulator.history.course import MINUTE_MS, Course, month_ms
 from collectors.simulator.history.noise import key, uniform
 from collectors.simulator.history.tape import Tape
+from collectors.simulator.settings import SimulatorSettings
 
 BEGAN_MS: Final = month_ms("2018-08")  # the oldest candle
 LINEAR_OPTIONS_MS: Final = 1_754_438_400_000  # 2025-08-06, the first trades of BTC_USDC options
@@ -31,31 +34,20 @@ _QUARTER_DAYS, _MONTH_DAYS, _WEEK_DAYS = 180, 56, 14
 _OPTION_DAYS: Final = (1, 2, 2, 3, 3, 3, 7, 14, 28, 60)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """How much past there is."""
-
-    seed: int
-    futures: int
-    options: int
-    combos: int
-    days: int  # 0: since 2018
-    trades: int  # the most of one dated instrument
-    perpetual_trades: int  # of one day
-    burst: int
-
-
 class Past:
-    """What the venue remembers from before the live market, up to `end_ms`."""
+    """What the venue remembers from before the live market, up to `end_ms`; `settings` say how much."""
 
-    def __init__(self, extent: Extent, prices: Mapping[str, float], *, start_ms: int, end_ms: int) -> None:
-        self.extent = extent
-        self.course = Course(extent.seed, prices, start_ms)
+    def __init__(
+        self, settings: SimulatorSettings, prices: Mapping[str, float], *, start_ms: int, end_ms: int
+    ) -> None:
+        self.settings = settings
+        self.course = Course(settings.seed, prices, start_ms)
         self.end_ms = end_ms
-        self.first_ms = max(start_ms - extent.days * DAY_MS, BEGAN_MS) if extent.days else BEGAN_MS
+        days = settings.past_days
+        self.first_ms = max(start_ms - days * DAY_MS, BEGAN_MS) if days else BEGAN_MS
         self._tapes: dict[str, Tape] = {}
         self._combo_tapes: dict[str, ComboTape] = {}
-        self._lost = key(extent.seed, "lost bars")
+        self._lost = key(settings.seed, "lost bars")
         self._start_ms = start_ms
 
     @cached_property
@@ -72,7 +64,7 @@ class Past:
     @cached_property
     def _combos(self) -> dict[str, Combo]:
         """Combos by the name of their first leg."""
-        return {combo.bought.name: combo for combo in combos_of(self._outright, self.extent.combos)}
+        return {combo.bought.name: combo for combo in combos_of(self._outright, self.settings.past_combos)}
 
     def combo_of(self, leg: Spec, at_ms: int) -> str | None:
         """The combo that trades of this leg may be part of; perpetuals are in those of the next quarter."""
@@ -101,15 +93,15 @@ class Past:
         """The trades of an instrument that is no combo."""
         found = self._tapes.get(spec.name)
         if found is None:
-            extent = self.extent
+            settings = self.settings
             found = self._tapes[spec.name] = Tape(
                 spec,
                 self.course,
-                seed=extent.seed,
+                seed=settings.seed,
                 first_ms=self.first_ms,
                 end_ms=self.end_ms,
-                trades=extent.perpetual_trades if spec.perpetual else extent.trades,
-                burst=extent.burst,
+                trades=settings.past_perpetual_trades if spec.perpetual else settings.past_trades,
+                burst=settings.past_burst,
             )
         return found
 
@@ -141,19 +133,19 @@ class Past:
         for chosen, days in plans:
             for expiry in chosen:
                 for base in ("BTC", "ETH"):
-                    if len(found) >= self.extent.futures:
+                    if len(found) >= self.settings.past_futures:
                         return found.values()
-                    name = f"{base}-{date_code(expiry)}"
-                    found[name] = self._spec(name, expiry - days * DAY_MS)
+                    spec = future(base, None, expiry, _listed(expiry - days * DAY_MS))
+                    found[spec.name] = spec
         return found.values()
 
     def _options(self, start_ms: int) -> Iterable[Spec]:
         """Expired options, most of them of the last months; strikes near the money of their listing day."""
         found: dict[str, Spec] = {}
         span = (start_ms - self.first_ms) // DAY_MS
-        luck = key(self.extent.seed, "options")
+        luck, wanted = key(self.settings.seed, "options"), self.settings.past_options
         attempt = 0
-        while len(found) < self.extent.options and attempt < 20 * self.extent.options:
+        while len(found) < wanted and attempt < 20 * wanted:
             a, b, c, d = uniform(luck, 4 * attempt + np.arange(4)).tolist()
             attempt += 1
             expiry = (start_ms // DAY_MS - int(a**3 * span)) * DAY_MS + 8 * 3_600_000
@@ -166,19 +158,15 @@ class Past:
             spot = self.course.index_at(base, created)
             step = strike_step(base, spot, days)
             strike = max(round(spot * (0.85 + 0.3 * d) / step), 1) * step
-            name = (
-                f"{base}{'_USDC' if linear else ''}-{date_code(expiry)}-{_strike(strike)}-{'CP'[attempt % 2]}"
-            )
-            found[name] = self._spec(name, created)
+            sign = -1 if attempt % 2 else 1
+            spec = option(base, "USDC" if linear else None, expiry, strike, sign, _listed(created))
+            found[spec.name] = spec
         return found.values()
 
-    def _spec(self, name: str, created_ms: int) -> Spec:
-        spec = parse_name(name, now_ms=created_ms)
-        return replace(spec, creation_ms=max(created_ms, PERPETUAL_CREATION_MS))
 
-
-def _strike(strike: float) -> str:
-    return f"{strike:.10f}".rstrip("0").rstrip(".").replace(".", "d")
+def _listed(at_ms: int) -> int:
+    """When an instrument of that time was listed: nothing is older than the first perpetual."""
+    return max(at_ms, PERPETUAL_CREATION_MS)
 
 
 def _month(ms: int) -> int:

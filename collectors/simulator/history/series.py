@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from collectors.simulator.chain import Spec
-from collectors.simulator.history.course import DAY_MS, HOUR_MS, MINUTE_MS, Course, month_ms
+from collectors.simulator.chain import DAY_MS, Spec
+from collectors.simulator.history.course import HOUR_MS, MINUTE_MS, Course, month_ms
 from collectors.simulator.history.noise import Floats, Ints, key, uniform
 
 FUNDING_SINCE_MS: Final = 1_556_618_400_000  # 2019-04-30 10:00

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from collectors.simulator.chain import Spec
-from collectors.simulator.history.course import DAY_MS, Course
+from collectors.simulator.chain import DAY_MS, Spec
+from collectors.simulator.history.course import Course
 from collectors.simulator.history.noise import Floats, Ints, key, one, uniform
 from collectors.simulator.options import YEAR_MS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from collectors.simulator.history.noise import Floats
 from collectors.simulator.orders import Truth
 from lake.errors import InputError
 
-_CHUNK: int = 100_000
+_CHUNK: Final = 100_000
 _FUNDING = ("timestamp", "index_price", "prev_index_price", "interest_8h", "interest_1h")
 _SETTLED = ("timestamp", "mark_price", "index_price", "position", "session_profit_loss")
 
