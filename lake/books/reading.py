@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,14 +28,13 @@ from lake.books.silence import Holes
 from lake.datafile import DataFile
 from lake.delta import Table
 from lake.delta_errors import delta_errors
+from lake.instants import from_us, to_us
 from lake.root import Root
 from lake.schema import TABLES, TIMESTAMP
 from lake.views import Connection
 
 Key = tuple[str, str]
 """Venue and instrument."""
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-US: Final = dt.timedelta(microseconds=1)
 HEARD_AFTER_US: Final = 2_000_000
 """Books have been up to 1.6 s behind other channels: what is heard so much after an instant came after the book's
 messages of before."""
@@ -45,16 +43,6 @@ BOOK_WORD: Final = "book"
 _TEXTS: Final = ("venue", "instrument", "type", "side", "action")
 _COLUMNS: Final = (*_TEXTS, "ts", "recv_ts", "change_id", "prev_change_id", "level", "price", "size")
 _SIDES: Final = pa.array(["bid", "ask"])
-
-
-def micros(time: dt.datetime) -> int:
-    """µs since the epoch."""
-    return (time - EPOCH) // US
-
-
-def moment(us: int) -> dt.datetime:
-    """The inverse of `micros`."""
-    return EPOCH + us * US
 
 
 @dataclass(slots=True)
@@ -161,10 +149,10 @@ class BookReader:
 
 def _may_hold(low: Any, high: Any, start_us: int, stop_us: int, instrument: str | None) -> bool:
     """Whether a file with these bounds can hold such rows; missing bounds hold anything."""
-    if "ts" in low and micros(low["ts"]) >= stop_us:
+    if "ts" in low and to_us(low["ts"]) >= stop_us:
         return False
     if (
-        "ts" in high and micros(high["ts"]) + 1000 < start_us
+        "ts" in high and to_us(high["ts"]) + 1000 < start_us
     ):  # other writers may cut statistics to milliseconds
         return False
     if instrument is not None and "instrument" in low and "instrument" in high:
@@ -229,7 +217,7 @@ def holes(root: Root) -> Holes:
     for row in table.read(wanted).to_pylist():
         if row["channel"] is not None and BOOK_WORD not in row["channel"]:
             continue
-        start, end = micros(row["start_ts"]), micros(row["end_ts"])
+        start, end = to_us(row["start_ts"]), to_us(row["end_ts"])
         # What came while a connection was out came over another one, or over the new one.
         bounds = (start, end if row["connection"] is None else start)
         if row["instrument"] is None:
@@ -247,7 +235,7 @@ def heard(
 ) -> Ints:
     """Per book, when (µs UTC, by our clock) the first quote of its instrument came that is certain to be younger
     than the instant `at_us`, within so long after it; -1 where none did."""
-    start, stop = moment(at_us + HEARD_AFTER_US), moment(at_us + max(within_us, HEARD_AFTER_US))
+    start, stop = from_us(at_us + HEARD_AFTER_US), from_us(at_us + max(within_us, HEARD_AFTER_US))
     condition = "" if instrument is None else "AND instrument = $3 "
     parameters = [start, stop, *([] if instrument is None else [instrument])]
     answer = sql.query(
@@ -260,7 +248,7 @@ def heard(
     for venue, name, recv in zip(*columns, strict=True):
         number = register.known((venue, name))
         if number is not None:
-            found[number] = micros(recv)
+            found[number] = to_us(recv)
     return found
 
 
@@ -270,7 +258,7 @@ def complete_books(
     """The newest complete rows of `depth`, per book, of instants in this time, both ends included: `ts` and `recv`
     are those of the message."""
     condition = "" if instrument is None else "AND instrument = $3 "
-    parameters = [moment(since_us), moment(until_us), *([] if instrument is None else [instrument])]
+    parameters = [from_us(since_us), from_us(until_us), *([] if instrument is None else [instrument])]
     answer = sql.query(
         "SELECT venue, instrument, family, book_ts, book_recv_ts, change_id, bid_prices, bid_sizes, ask_prices, "  # noqa: S608
         f"ask_sizes FROM depth WHERE ts >= $1 AND ts <= $2 AND complete {condition}"

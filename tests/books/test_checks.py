@@ -11,8 +11,8 @@ import pytest
 from collectors.deribit.answers import decode_answer
 from lake.books import book_at
 from lake.books.instant import MISSING, NEVER
-from lake.books.reading import moment
 from lake.errors import InputError, SchemaDriftError
+from lake.instants import from_us
 from lake.root import Root
 from lake.views import query
 from pipeline.depth import DepthRows, DepthSettings
@@ -77,7 +77,7 @@ def checked(root: Root, *answers: tuple[str, bytes, int]) -> list[dict[str, Any]
         decoded = decode_answer(url, 200, body, recv_ns)
         assert decoded is not None
         append(root, "book_answers", decoded.tables["book_answers"], version=version)
-    first = moment(START_MS // 600_000 * 600_000_000)
+    first = from_us(START_MS // 600_000 * 600_000_000)
     rows: list[dict[str, Any]] = check_rows(root, [first, first + books.PERIOD]).to_pylist()
     return sorted(rows, key=lambda row: row["ts"])
 
@@ -133,16 +133,16 @@ def test_an_answer_that_is_no_book_is_refused() -> None:
 
 
 def test_a_quiet_book_is_known_only_while_something_is_heard_and_no_gap_lies_between(tmp_path: Path) -> None:
-    at = moment((START_MS + 4000) * 1000)
+    at = from_us((START_MS + 4000) * 1000)
     heard, unheard = (
         lake_of(tmp_path / name, list(FRAMES)[: 3 + more]) for name, more in (("a", 1), ("b", 0))
     )
     assert book_at(heard, NAME, at).bids == ((0.5, 1.5),)
     assert book_at(heard, NAME, at, levels=1).asks == ((0.6, 3.0),)
     assert "nothing was heard" in str(book_at(unheard, NAME, at).reason)
-    between = moment((START_MS + 1500) * 1000)
+    between = from_us((START_MS + 1500) * 1000)
     assert book_at(unheard, NAME, between).bids == ((0.5, 1.5), (0.4, 2.0))
-    assert book_at(unheard, NAME, moment((START_MS - 1) * 1000)).reason is not None
+    assert book_at(unheard, NAME, from_us((START_MS - 1) * 1000)).reason is not None
     with pytest.raises(InputError, match="no book of BTC-PERPETUAL"):
         book_at(heard, "BTC-PERPETUAL", at)
 
@@ -165,16 +165,16 @@ def test_which_gaps_concern_a_quiet_book(
     root = lake_of(tmp_path / "lake", FRAMES)
     gap = {
         "venue": "deribit", "stream": "deribit@1", "connection": connection, "channel": channel,
-        "instrument": NAME if channel else None, "start_ts": moment((START_MS + start_ms) * 1000),
-        "end_ts": moment((START_MS + end_ms) * 1000), "cause": "disconnect", "healed": False, "records_lost": None,
+        "instrument": NAME if channel else None, "start_ts": from_us((START_MS + start_ms) * 1000),
+        "end_ts": from_us((START_MS + end_ms) * 1000), "cause": "disconnect", "healed": False, "records_lost": None,
     }  # fmt: skip
     add_gap(root, gap)
-    at = moment((START_MS + 4000) * 1000)
+    at = from_us((START_MS + 4000) * 1000)
     assert (book_at(root, NAME, at).reason is None) == known
     rows = DepthRows(DepthSettings(every_seconds=1))(root, [at])
     assert len(rows) == int(known)
     # Where the next message names the one before, nothing can have happened between, gap or not.
-    assert book_at(root, NAME, moment((START_MS + 1500) * 1000)).reason is None
+    assert book_at(root, NAME, from_us((START_MS + 1500) * 1000)).reason is None
 
 
 def add_gap(root: Root, gap: dict[str, Any]) -> None:
