@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from lake.books.arrays import ASK, BID, BROKEN, NO_BOOK, PROVEN, Books
+from lake.books.arrays import ASK, BID, BROKEN, NO_BOOK, NO_ROWS, PROVEN, Books, joined
 from lake.books.reading import BookReader, Register, complete_books, heard, holes
 from lake.books.silence import still_true
 from lake.books.timeline import Timeline
@@ -88,9 +88,11 @@ def timeline_of(reader: BookReader, sql: Connection, instrument: str, at_us: int
     files = reader.files()
     first_us = min((midnight_us(file.partition.date) for file in files if file.partition), default=at_us)
     start_us = at_us - at_us % HOUR_US
+    rows, read_from_us = NO_ROWS, stop_us
     while True:
         base = complete_books(sql, reader.register, start_us, at_us, instrument)
-        rows = reader.rows(files, start_us - LATE_US, stop_us, instrument)
+        rows = joined([reader.rows(files, start_us - LATE_US, read_from_us, instrument), rows])
+        read_from_us = start_us - LATE_US
         timeline = Timeline(rows, base.widened(len(reader.register)))
         found = timeline.at(at_us, stop_us).status != NO_BOOK
         if start_us <= first_us or found.any():

@@ -28,6 +28,7 @@ from lake.books.silence import Holes
 from lake.datafile import DataFile
 from lake.delta import Table
 from lake.delta_errors import delta_errors
+from lake.file_pruning import STATISTICS_TOLERANCE
 from lake.instants import from_us, to_us
 from lake.root import Root
 from lake.schema import TABLES, TIMESTAMP
@@ -98,19 +99,21 @@ class BookReader:
     def _pieces(
         self, files: Sequence[DataFile], start_us: int, stop_us: int, instrument: str | None
     ) -> Iterator[tuple[pa.Table, str]]:
-        assert self._table is not None or not files
+        if self._table is None:
+            return
         for file in files:
             if not _may_hold(file.minimum, file.maximum, start_us, stop_us, instrument):
                 continue
-            path = self._table.folder / file.path if self._table else None
+            path = self._table.folder / file.path
             with (
                 delta_errors(f"reading {path}"),
                 pq.ParquetFile(path, read_dictionary=list(_TEXTS)) as parquet,
             ):
+                metadata = parquet.metadata
                 groups = [
-                    g
-                    for g in range(parquet.num_row_groups)
-                    if _group_may_hold(parquet, g, start_us, stop_us, instrument)
+                    group
+                    for group in range(metadata.num_row_groups)
+                    if _may_hold(*_bounds(metadata.row_group(group)), start_us, stop_us, instrument)
                 ]
                 rows = parquet.read_row_groups(groups, columns=list(_COLUMNS), use_threads=False)
             wanted = pc.and_(
@@ -148,35 +151,25 @@ class BookReader:
 
 
 def _may_hold(low: Any, high: Any, start_us: int, stop_us: int, instrument: str | None) -> bool:
-    """Whether a file with these bounds can hold such rows; missing bounds hold anything."""
+    """Whether a file or row group with these bounds can hold such rows; missing bounds hold anything."""
     if "ts" in low and to_us(low["ts"]) >= stop_us:
         return False
-    if (
-        "ts" in high and to_us(high["ts"]) + 1000 < start_us
-    ):  # other writers may cut statistics to milliseconds
+    if "ts" in high and to_us(high["ts"] + STATISTICS_TOLERANCE) < start_us:
         return False
     if instrument is not None and "instrument" in low and "instrument" in high:
         return bool(low["instrument"] <= instrument <= high["instrument"])
     return True
 
 
-def _group_may_hold(
-    parquet: pq.ParquetFile, group: int, start_us: int, stop_us: int, instrument: str | None
-) -> bool:
-    meta = parquet.metadata.row_group(group)
+def _bounds(group: pq.RowGroupMetaData) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Least and greatest values of the columns that rows are selected by, where they are known."""
     low, high = {}, {}
-    for position in range(meta.num_columns):
-        column = meta.column(position)
-        if (
-            column.path_in_schema in ("ts", "instrument")
-            and column.statistics
-            and column.statistics.has_min_max
-        ):
-            low[column.path_in_schema], high[column.path_in_schema] = (
-                column.statistics.min,
-                column.statistics.max,
-            )
-    return _may_hold(low, high, start_us, stop_us, instrument)
+    for position in range(group.num_columns):
+        column = group.column(position)
+        name, statistics = column.path_in_schema, column.statistics
+        if name in ("ts", "instrument") and statistics and statistics.has_min_max:
+            low[name], high[name] = statistics.min, statistics.max
+    return low, high
 
 
 def _scalar(us: int) -> pa.Scalar:

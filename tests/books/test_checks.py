@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 
 from collectors.deribit.answers import decode_answer
 from lake.books import book_at
+from lake.books.arrays import Rows
 from lake.books.instant import MISSING, NEVER
+from lake.books.reading import BookReader
+from lake.datafile import DataFile
 from lake.errors import InputError, SchemaDriftError
 from lake.instants import from_us
 from lake.root import Root
@@ -96,6 +101,34 @@ def test_the_same_change_is_compared_to_the_last_digit(tmp_path: Path) -> None:
     assert found[2]["difference"] == "bid 2: 0.4 x 2.0 here, 0.4 x 2.0000000001 at the venue"
     assert found[3]["difference"] == "bid 3: nothing here, 0.3 x 1.0 at the venue"
     assert [row["levels"] for row in found] == [3, 2, 3, 4, 3]
+
+
+def test_a_book_is_built_on_a_snapshot_of_days_before_and_every_row_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_ms = 86_400_000
+    frames = [
+        FRAMES[0],
+        frame(day_ms, 20, 10, [("change", 0.5, 1.5)], []),
+        frame(3 * day_ms, 30, 20, [("delete", 0.4, 0.0)], [("new", 0.7, 4.0)]),
+        ticker(3 * day_ms + 7000),
+    ]
+    root = lake_of(tmp_path / "lake", frames)
+    spans: list[tuple[int, int]] = []
+    read = BookReader.rows
+
+    def rows(
+        reader: BookReader, files: Sequence[DataFile], start_us: int, stop_us: int, instrument: str | None
+    ) -> Rows:
+        spans.append((start_us, stop_us))
+        return read(reader, files, start_us, stop_us, instrument)
+
+    monkeypatch.setattr(BookReader, "rows", rows)
+    book = book_at(root, NAME, from_us((START_MS + 3 * day_ms + 500) * 1000))
+    assert book.reason is None
+    assert [[list(level) for level in side] for side in (book.bids, book.asks)] == list(AFTER_30)
+    assert len(spans) > 3
+    assert all(later[0] == earlier[1] for later, earlier in pairwise(spans))
 
 
 def test_what_cannot_be_verified_is_told_with_its_reason(tmp_path: Path) -> None:
