@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
-
-import duckdb
+from typing import TYPE_CHECKING, Any, Final
 
 from lake.errors import QueryError
+
+if TYPE_CHECKING:
+    import duckdb
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 Node = Mapping[str, Any]  # one operator of a plan: its `name` and its `extra_info`
@@ -26,6 +27,8 @@ def explained(statement: str) -> str:
         QueryError: more than one statement, or of another kind.
         duckdb.ParserException: not SQL.
     """
+    import duckdb
+
     statements = duckdb.extract_statements(statement)
     if len(statements) != 1:
         raise QueryError(f"give one statement, not {len(statements)}")

@@ -11,15 +11,14 @@ loaded, and only files that can hold such rows given to the views: to match 15,0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import duckdb
 import pyarrow as pa
 import pyarrow.types as pat
-from duckdb.func import ARROW, SPECIAL
 
 from lake.derived_views import DERIVED_VIEWS
 from lake.errors import CorruptionError, QueryError
@@ -29,6 +28,9 @@ from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
 from lake.schema import TABLES, UNROUNDED, TableSpec
 from lake.tables import Tables
+
+if TYPE_CHECKING:
+    import duckdb  # 20 MB, which whoever asks nothing does not pay
 
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
@@ -54,6 +56,8 @@ class Extension:
 
     def add_to(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Define them; the tables must be there."""
+        from duckdb.func import ARROW, SPECIAL
+
         for one in self.functions:
             connection.create_function(
                 one.name, one.call, list(one.parameters), one.returns, type=ARROW, null_handling=SPECIAL
@@ -69,6 +73,8 @@ class Connection:
     """
 
     def __init__(self, root: Root, extension: Extension) -> None:
+        import duckdb
+
         self._root = root
         self._tables = Tables(root)
         self._filled: set[str] = set()
@@ -109,20 +115,16 @@ class Connection:
             QueryError: not one reading statement, or DuckDB refused it; the message is DuckDB's.
             CorruptionError: a file of the lake cannot be read.
         """
-        try:
+        with _errors_translated():
             self._prepare(statement, parameters)
             return self._sql.execute(statement, parameters)
-        except duckdb.Error as error:
-            raise _translated(error) from None
 
     def query(self, statement: str, parameters: Parameters = None) -> pa.Table:
         """As `execute`; the whole answer as Arrow."""
-        try:
+        with _errors_translated():
             self._prepare(statement, parameters)
             answer: pa.Table = self._sql.sql(statement, params=parameters).to_arrow_table()
             return answer
-        except duckdb.Error as error:
-            raise _translated(error) from None
 
     def _prepare(self, statement: str, parameters: Parameters) -> None:
         """Make sure that the statement only reads, and give the views the files it needs."""
@@ -195,8 +197,15 @@ def _sql_type(kind: pa.DataType) -> str:
     ]
 
 
-def _translated(error: duckdb.Error) -> QueryError | CorruptionError:
-    # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
-    if isinstance(error, duckdb.IOException) or "Failed to read file" in str(error):
-        return CorruptionError(f"{error}; run `lake verify`")
-    return QueryError(str(error))
+@contextmanager
+def _errors_translated() -> Iterator[None]:
+    """Raise our own errors in the place of DuckDB's."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
+        if isinstance(error, duckdb.IOException) or "Failed to read file" in str(error):
+            raise CorruptionError(f"{error}; run `lake verify`") from None
+        raise QueryError(str(error)) from None

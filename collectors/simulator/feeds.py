@@ -19,7 +19,7 @@ from collectors.simulator.instrument import Instrument
 from collectors.simulator.market import HISTORY_MS, STEP_MS, Market
 from collectors.simulator.orders import Truth
 from collectors.simulator.replay import ReplayMethods, load
-from collectors.simulator.rest import MarketMethods, Methods
+from collectors.simulator.rest import MarketMethods
 from collectors.simulator.session import Session
 from collectors.simulator.settings import SimulatorSettings
 from collectors.simulator.slow import PUBLIC_METHODS, first_frame
@@ -209,8 +209,8 @@ class ReplayFeed:
 
     def __init__(self, settings: SimulatorSettings, hub: Hub) -> None:
         self.recorded = load(settings.replay)
-        self.methods: Methods = ReplayMethods(self.recorded, time.time_ns() // 1_000_000)
-        self.history: Methods = self.methods  # a recording has no past beside itself
+        self.methods = ReplayMethods(self.recorded, time.time_ns() // 1_000_000)
+        self.history = self.methods  # a recording has no past beside itself
         self.channels = frozenset(record.channel for record in self.recorded)
         self._settings = settings
         self._hub = hub

@@ -15,7 +15,7 @@ SECONDS_PER_YEAR: Final = YEAR_MS / 1000
 _INDEX_VOL: Final = 0.45
 _BASIS_RATE: Final = 0.055  # annualised premium of dated futures over the index
 _MIN_YEARS: Final = 60_000 / YEAR_MS  # Greeks of the last minute are those of one minute
-_DAMPER: Final = 0.00025
+DAMPER: Final = 0.00025  # a premium within it costs nothing
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Index:
     @property
     def current_funding(self) -> float:
         """Momentary 8 h rate: the premium outside a damper of 0.025 %."""
-        return max(0.0, self.premium - _DAMPER) + min(0.0, self.premium + _DAMPER)
+        return max(0.0, self.premium - DAMPER) + min(0.0, self.premium + DAMPER)
 
     def forward(self, expiry_ms: int, now_ms: int) -> float:
         """Mark of the dated future, two decimals as published."""

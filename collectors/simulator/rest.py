@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -17,13 +17,6 @@ from collectors.simulator.params import CURRENCIES, Params, boolean, integer, li
 from collectors.simulator.rpc import UNKNOWN_METHOD, VERSION, RpcError, invalid
 
 DEPTHS: Final = (1, 5, 10, 20, 50, 100, 1000, 10000)
-
-
-class Methods(Protocol):
-    """What the server needs: an answer to one public method."""
-
-    def call(self, method: str, params: Params) -> object:
-        """The `result` of `public/<method>`; raises RpcError as the venue would."""
 
 
 class MarketMethods(PastMethods):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,10 @@ from typing import Any
 
 import aiohttp
 
+from collectors.simulator import Simulator, SimulatorSettings
 from collectors.simulator.chain import build_chain
 from collectors.simulator.market import Market
+from collectors.simulator.orders import read_order
 
 START_MS = 1_795_209_600_000  # 2026-11-20 21:20:00 UTC, a Friday after the expiry
 FRAMES = Path(__file__).parent / "frames"
@@ -126,6 +129,30 @@ class Client:
                     return
             except TimeoutError:
                 return
+
+
+Get = Callable[..., Awaitable[Any]]
+
+
+@asynccontextmanager
+async def asked(settings: SimulatorSettings) -> AsyncIterator[tuple[Simulator, Get]]:
+    """A simulator and a caller of its REST methods: `get(method, host=…, status=…, **params)`."""
+    async with Simulator(settings) as simulator, aiohttp.ClientSession() as http:
+
+        async def get(method: str, host: str = "www", status: int = 200, **params: str | int) -> Any:
+            url = simulator.rest_url if host == "www" else simulator.history_url
+            async with http.get(f"{url}/public/{method}", params=params) as response:
+                body = json.loads(await response.read())
+                assert response.status == status, body
+                assert {"usIn", "usOut", "usDiff", "testnet"} <= set(body)
+                return body["error"] if status != 200 else body["result"]
+
+        yield simulator, get
+
+
+async def order(simulator: Simulator, action: str, **details: object) -> dict[str, Any]:
+    """What the simulator answers to an order."""
+    return await simulator.do(read_order({"action": action, **details}))
 
 
 Shape = dict[str, set[str]]

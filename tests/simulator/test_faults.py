@@ -20,7 +20,7 @@ from collectors.simulator.account import frame_hash
 from collectors.simulator.feeds import GeneratedFeed
 from collectors.simulator.orders import ORDERS, read_order
 from lake.errors import InputError
-from tests.simulator.support import START_MS, Client, run
+from tests.simulator.support import START_MS, Client, order, run
 
 BUSY = SimulatorSettings(instruments=6, rate=400.0)
 QUIET = SimulatorSettings(instruments=6, rate=100.0, hold=True, start_ms=START_MS)
@@ -35,10 +35,6 @@ ALL_TRADES = "trades.any.any.100ms"
 async def venue(settings: SimulatorSettings = BUSY) -> AsyncIterator[tuple[Simulator, Client]]:
     async with Simulator(settings) as simulator, Client(simulator.ws_url) as client:
         yield simulator, client
-
-
-async def order(simulator: Simulator, action: str, **details: object) -> dict[str, Any]:
-    return await simulator.do(read_order({"action": action, **details}))
 
 
 async def rest(simulator: Simulator, method: str, **params: str | int) -> tuple[int, Any]:

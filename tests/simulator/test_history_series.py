@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from collectors.simulator.chain import DAY_MS
+from collectors.simulator.history.course import HOUR_MS
 from collectors.simulator.settings import SimulatorSettings
-from tests.simulator.support import START_MS, run
-from tests.simulator.test_history import DAY_MS, HOUR_MS, SETTINGS, hashed, truth, venue
+from tests.simulator.history_kit import SETTINGS, hashed, truth
+from tests.simulator.support import START_MS, asked, run
 
 FIRST_FUNDING = 1_556_618_400_000  # 2019-04-30 10:00
 WHOLE = SimulatorSettings(
@@ -20,7 +22,7 @@ WHOLE = SimulatorSettings(
 
 def test_funding_walked_forward_is_whole_but_for_the_hours_the_venue_lost() -> None:
     async def scenario() -> None:
-        async with venue(WHOLE) as (simulator, get):
+        async with asked(WHOLE) as (simulator, get):
             rows: list[dict[str, Any]] = []
             at = FIRST_FUNDING - 1
             while at < START_MS:
@@ -51,7 +53,7 @@ def test_funding_walked_forward_is_whole_but_for_the_hours_the_venue_lost() -> N
 
 def test_funding_keeps_the_newest_month_and_excludes_its_start() -> None:
     async def scenario() -> None:
-        async with venue() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             at = (START_MS - 40 * DAY_MS) // HOUR_MS * HOUR_MS
 
             perpetual = {"instrument_name": "BTC-PERPETUAL"}
@@ -87,7 +89,7 @@ SPAN = {"start_timestamp": 0, "end_timestamp": START_MS}
 )
 def test_the_history_host_has_trades_and_nothing_else(method: str, params: dict[str, Any]) -> None:
     async def scenario() -> None:
-        async with venue() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             assert (await get(method, "history", 400, **params))["code"] == -32601
             assert await get(method, **params)
 
@@ -96,7 +98,7 @@ def test_the_history_host_has_trades_and_nothing_else(method: str, params: dict[
 
 def test_the_volatility_index_is_walked_backwards_by_its_continuation() -> None:
     async def scenario() -> None:
-        async with venue() as (simulator, get):
+        async with asked(SETTINGS) as (simulator, get):
             first = START_MS - 100 * DAY_MS
             rows: list[list[float]] = []
             end: int | None = START_MS
@@ -133,7 +135,7 @@ def test_the_volatility_index_is_walked_backwards_by_its_continuation() -> None:
 
 def test_settlements_are_walked_backwards_to_the_last() -> None:
     async def scenario() -> None:
-        async with venue() as (simulator, get):
+        async with asked(SETTINGS) as (simulator, get):
             rows: list[dict[str, Any]] = []
             params: dict[str, Any] = {"currency": "BTC", "count": 137}
             while True:
@@ -174,7 +176,7 @@ def test_settlements_are_walked_backwards_to_the_last() -> None:
 
 def test_delivery_prices_come_newest_first_by_offset() -> None:
     async def scenario() -> None:
-        async with venue(WHOLE) as (simulator, get):
+        async with asked(WHOLE) as (simulator, get):
             rows: list[dict[str, Any]] = []
             while True:
                 page = await get("get_delivery_prices", index_name="btc_usd", offset=len(rows), count=1_000)
@@ -201,7 +203,7 @@ def test_delivery_prices_come_newest_first_by_offset() -> None:
 
 def test_index_charts_end_now_and_agree_with_the_live_index() -> None:
     async def scenario() -> None:
-        async with venue() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             price = (await get("get_index_price", index_name="btc_usd"))["index_price"]
             for length, step in (("1h", 60_000), ("1d", 600_000), ("1y", DAY_MS)):
                 rows = await get("get_index_chart_data", index_name="btc_usd", range=length)
@@ -216,7 +218,7 @@ def test_index_charts_end_now_and_agree_with_the_live_index() -> None:
 
 def test_marks_exist_only_for_options_of_the_volatility_index() -> None:
     async def scenario() -> None:
-        async with venue(SETTINGS) as (_, get):
+        async with asked(SETTINGS) as (_, get):
             span = {"start_timestamp": START_MS - 2 * HOUR_MS, "end_timestamp": START_MS}
             assert await get("get_mark_price_history", instrument_name="BTC-PERPETUAL", **span) == []
             options = await get("get_instruments", currency="BTC", kind="option")

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
-from collectors.simulator import Simulator, SimulatorSettings
+from collectors.simulator import SimulatorSettings
+from collectors.simulator.chain import DAY_MS
 from collectors.simulator.feeds import GeneratedFeed
-from tests.simulator.support import START_MS, run
+from collectors.simulator.history.course import MINUTE_MS
+from tests.simulator.support import START_MS, asked, run
 
-Get = Callable[..., Awaitable[Any]]
 SETTINGS = SimulatorSettings(instruments=120, rate=300.0, hold=True, start_ms=START_MS)
-MINUTE_MS = 60_000
-DAY_MS = 86_400_000
-
-
-@asynccontextmanager
-async def rest(settings: SimulatorSettings = SETTINGS) -> AsyncIterator[tuple[Simulator, Get]]:
-    async with Simulator(settings) as simulator, aiohttp.ClientSession() as http:
-
-        async def get(method: str, status: int = 200, **params: str | int) -> Any:
-            async with http.get(f"{simulator.rest_url}/public/{method}", params=params) as response:
-                body = json.loads(await response.read())
-                assert response.status == status, body
-                assert {"usIn", "usOut", "usDiff", "testnet"} <= set(body)
-                return body["error"] if status != 200 else body["result"]
-
-        yield simulator, get
 
 
 def test_instruments_by_currency_and_kind() -> None:
     async def scenario() -> None:
-        async with rest() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             everything = await get("get_instruments", currency="any")
             assert len(everything) == 120
             assert len({row["instrument_name"] for row in everything}) == 120
@@ -79,8 +61,8 @@ def test_refusals_are_http_400_with_the_error_body(
     method: str, params: dict[str, Any], code: int, param: str | None
 ) -> None:
     async def scenario() -> None:
-        async with rest() as (_, get):
-            error = await get(method, 400, **params)
+        async with asked(SETTINGS) as (_, get):
+            error = await get(method, status=400, **params)
             assert error["code"] == code
             assert error.get("data", {}).get("param") == param
 
@@ -92,7 +74,7 @@ def test_order_book_and_ticker_agree_and_have_the_real_fields(real_data: Path) -
     recorded = next(json.loads(x)["_msg"]["result"] for x in lines if '"http_get_order_book.json"' in x)
 
     async def scenario() -> None:
-        async with rest() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             book = await get("get_order_book", instrument_name="BTC-PERPETUAL", depth=20)
             assert set(book) == set(recorded)
             assert {k: type(v) for k, v in book.items()} == {k: type(v) for k, v in recorded.items()}
@@ -107,7 +89,7 @@ def test_order_book_and_ticker_agree_and_have_the_real_fields(real_data: Path) -
 
 def test_book_summaries_have_nulls_and_no_greeks() -> None:
     async def scenario() -> None:
-        async with rest() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             rows = await get("get_book_summary_by_currency", currency="BTC", kind="option")
             assert rows
             assert any(row["bid_price"] is None for row in rows) or any(
@@ -121,7 +103,7 @@ def test_book_summaries_have_nulls_and_no_greeks() -> None:
 
 def test_trades_page_by_count_time_and_sequence() -> None:
     async def scenario() -> None:
-        async with rest() as (simulator, get):
+        async with asked(SETTINGS) as (simulator, get):
             assert isinstance(simulator.feed, GeneratedFeed)
             held = [json.loads(t.text) for t in simulator.feed.market.instruments["BTC-PERPETUAL"].trades]
             name = "BTC-PERPETUAL"
@@ -159,7 +141,7 @@ def test_trades_page_by_count_time_and_sequence() -> None:
 
 def test_trades_of_a_range_of_sequence_numbers() -> None:
     async def scenario() -> None:
-        async with rest() as (simulator, get):
+        async with asked(SETTINGS) as (simulator, get):
             assert isinstance(simulator.feed, GeneratedFeed)
             market = simulator.feed.market
             held = [trade.seq for trade in market.instruments["BTC-PERPETUAL"].trades]
@@ -194,9 +176,9 @@ def test_trades_of_a_range_of_sequence_numbers() -> None:
 @pytest.mark.parametrize("count", [0, 1001, "many"])
 def test_a_count_out_of_bounds_is_refused(count: str | int) -> None:
     async def scenario() -> None:
-        async with rest() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             error = await get(
-                "get_last_trades_by_instrument", 400, instrument_name="BTC-PERPETUAL", count=count
+                "get_last_trades_by_instrument", status=400, instrument_name="BTC-PERPETUAL", count=count
             )
             assert (error["code"], error["data"]["param"]) == (-32602, "count")
 
@@ -205,7 +187,7 @@ def test_a_count_out_of_bounds_is_refused(count: str | int) -> None:
 
 def test_candles_are_capped_flat_and_coherent() -> None:
     async def scenario() -> None:
-        async with rest() as (_, get):
+        async with asked(SETTINGS) as (_, get):
 
             async def chart(
                 minutes: int, resolution: str = "1", name: str = "BTC-PERPETUAL"
@@ -235,7 +217,7 @@ def test_candles_are_capped_flat_and_coherent() -> None:
 
 def test_funding_rows_are_hourly_and_exclude_the_start() -> None:
     async def scenario() -> None:
-        async with rest() as (_, get):
+        async with asked(SETTINGS) as (_, get):
             hour = 3_600_000
             rows = await get(
                 "get_funding_rate_history", instrument_name="BTC-PERPETUAL",

@@ -109,6 +109,7 @@ def test_bad_input_is_one_line_and_exit_code_2(root: Root, arguments: list[str],
     assert words in lake(root, *arguments, code=2)
 
 
-def test_other_verbs_never_pay_for_matplotlib() -> None:
-    code = "import sys, cli, pipeline.surface; cli.sections(); sys.exit('matplotlib' in sys.modules)"
+@pytest.mark.parametrize("library", ["matplotlib", "duckdb"])
+def test_who_only_reads_the_settings_does_not_pay_for(library: str) -> None:
+    code = f"import sys, cli, pipeline.surface; cli.sections(); sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

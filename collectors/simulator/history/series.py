@@ -11,6 +11,7 @@ import numpy as np
 from collectors.simulator.chain import DAY_MS, Spec
 from collectors.simulator.history.course import HOUR_MS, MINUTE_MS, Course, month_ms
 from collectors.simulator.history.noise import Floats, Ints, key, uniform
+from collectors.simulator.prices import DAMPER
 
 FUNDING_SINCE_MS: Final = 1_556_618_400_000  # 2019-04-30 10:00
 FUNDING_MISSING_MS: Final = (1_598_508_000_000, 1_598_511_600_000)  # 2020-08-27 06:00 and 07:00
@@ -36,14 +37,13 @@ INDEX_RANGES: Final = {  # length and step
 }
 _SETTLED_AT_MS: Final = 8 * HOUR_MS
 _MARK_STEP_MS: Final = 5 * MINUTE_MS
-_DAMPER: Final = 0.00025
 _FUNDING_HOURS: Final = 8
 
 
 def interest(course: Course, base: str, hours: Ints) -> Floats:
     """Funding that accrued in the hour before each full hour, a fraction."""
     premium = course.premium(base, hours * HOUR_MS)
-    outside = np.maximum(premium - _DAMPER, 0.0) + np.minimum(premium + _DAMPER, 0.0)
+    outside = np.maximum(premium - DAMPER, 0.0) + np.minimum(premium + DAMPER, 0.0)
     return np.asarray(outside / _FUNDING_HOURS)
 
 
