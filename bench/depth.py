@@ -21,9 +21,9 @@ import pyarrow as pa
 from bench.harness import Figure, cpu, peak_rss_mb, report
 from bench.sample_day import DAY_START_S
 from lake.books import book_at
-from lake.books.reading import moment
 from lake.conform import conform
 from lake.delta import Table
+from lake.instants import from_us
 from lake.parquet import sort_by
 from lake.root import Root, open_root
 from lake.schema import TABLES
@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--long", action="store_true", help=f"{BOOKS_LONG} books instead of {BOOKS}")
     books = BOOKS_LONG if parser.parse_args().long else BOOKS
-    instants = [moment((DAY_START_S + SAMPLE_S * number) * 1_000_000) for number in (1, 2)]
+    instants = [from_us((DAY_START_S + SAMPLE_S * number) * 1_000_000) for number in (1, 2)]
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(Path(folder) / "lake", create=True)
         rows = fill(root, books)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from bench.real_chains import MANY, REAL_DATA, Snapshot, snapshots
+from lake.instants import from_us
 from pipeline.surface import pictures
 from pipeline.surface.album import MATURITIES
 from pipeline.surface.fit import fit_surface
 from pipeline.surface.history import ConstantMaturity
 from pipeline.surface.settings import SurfaceSettings
-from pipeline.surface.source import from_us
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 CURRENCY: Final = "BTC"

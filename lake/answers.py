@@ -52,7 +52,9 @@ def _flat(answer: pa.Table) -> pa.Table:
     """Lists as JSON text: CSV has no lists."""
     for position, field in enumerate(answer.schema):
         if pa.types.is_nested(field.type):
-            texts = [None if v is None else json.dumps(v, default=str) for v in answer[position].to_pylist()]
+            texts = [
+                None if v is None else json.dumps(plain(v), default=str) for v in answer[position].to_pylist()
+            ]
             answer = answer.set_column(position, field.name, pa.array(texts, pa.string()))
     return answer
 
@@ -62,6 +64,6 @@ def _json_pieces(answer: pa.Table) -> Iterator[str]:
     separator = "\n"
     for batch in answer.to_batches(max_chunksize=JSON_BATCH_ROWS):
         for row in batch.to_pylist():
-            yield separator + json.dumps({name: plain(value) for name, value in row.items()}, default=str)
+            yield separator + json.dumps(plain(row), default=str)
             separator = ",\n"
     yield "\n]\n"

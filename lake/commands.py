@@ -30,7 +30,7 @@ def book(
     this: Invocation = context.obj
     found = book_at(this.root(), instrument, as_instant(at), levels=levels, venue=venue)
     if as_json:
-        typer.echo(json.dumps({k: plain(v) for k, v in dataclasses.asdict(found).items()}, indent=1))
+        typer.echo(json.dumps(plain(dataclasses.asdict(found)), indent=1))
     elif found.reason is None:
         none = (None, None)
         pairs = itertools.zip_longest(found.bids, found.asks, fillvalue=none)

@@ -32,9 +32,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = 
     terminal, tables are made for 160 columns of text.
     """
     if as_json:
-        sys.stdout.write(
-            json.dumps([{k: plain(v) for k, v in row.items()} for row in rows], default=str, indent=1)
-        )
+        sys.stdout.write(json.dumps([plain(row) for row in rows], default=str, indent=1))
         sys.stdout.write("\n")
         return
     from rich.console import Console
@@ -179,11 +177,15 @@ def _text_width(texts: Iterable[str]) -> int:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can say it: times in ISO 8601, null for NaN and infinities."""
+    """A value as JSON can say it: times in ISO 8601, null for NaN and infinities, in lists and objects too."""
     if isinstance(value, datetime.datetime | datetime.date):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
     return value
 
 

@@ -23,12 +23,12 @@ from collectors.deribit.instruments import decode_creation
 from lake.conform import conform
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import Gap, decode_event, decode_response
+from lake.instants import from_us
 from lake.schema import TABLES
 from lake.spool import Batch, Damage, RecordKind
 
 OFFSET: Final = "offset"
 """Helper column: the row's record in the stream; dropped before the rows are written."""
-EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 CHUNK_RECORDS: Final = 32_768
 CHUNK_BYTES: Final = 32 << 20
 """REST answers can have megabytes each: a run ends at so many bytes as well."""
@@ -258,7 +258,7 @@ def _of_record(record: int, columns: pa.Table) -> pa.Table:
 
 def as_utc(ns: int) -> datetime.datetime:
     """Nanoseconds since the epoch as a time of whole microseconds, rounded down."""
-    return EPOCH + datetime.timedelta(microseconds=ns // 1000)
+    return from_us(ns // 1000)
 
 
 def gap_rows(gaps: list[Gap], offsets: list[int], venue: str, stream: str) -> pa.Table:

@@ -16,10 +16,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from lake.books.instant import DAY_US, HOUR_US, LATE_US, timeline_of
-from lake.books.reading import BookReader, Register, complete_books, heard, holes, micros
-from lake.books.silence import Holes, still_true
-from lake.books.timeline import (
+from lake.books.arrays import (
     ASK,
     BID,
     NO_BOOK,
@@ -29,10 +26,14 @@ from lake.books.timeline import (
     Books,
     Flags,
     Levels,
-    Timeline,
     joined,
 )
+from lake.books.instant import LATE_US, timeline_of
+from lake.books.reading import BookReader, Register, complete_books, heard, holes
+from lake.books.silence import Holes, still_true
+from lake.books.timeline import Timeline
 from lake.datafile import DataFile
+from lake.instants import DAY_US, HOUR_US, to_us
 from lake.root import Root
 from lake.schema import TABLES, TIMESTAMP
 from lake.views import Connection, connect
@@ -97,7 +98,7 @@ class DepthRows:
         Raises:
             CorruptionError: a file of the lake cannot be read.
         """
-        times = [micros(instant) for instant in instants]
+        times = [to_us(instant) for instant in instants]
         parts = [SPEC.delta_schema.empty_table()]
         with connect(root) as sql:
             gaps = holes(root)
@@ -139,7 +140,7 @@ def _share(file: DataFile, start_us: int, stop_us: int) -> float:
     """About how many rows of a file fall into a time."""
     if "ts" not in file.minimum or "ts" not in file.maximum:
         return file.rows
-    low, high = micros(file.minimum["ts"]), micros(file.maximum["ts"]) + 1
+    low, high = to_us(file.minimum["ts"]), to_us(file.maximum["ts"]) + 1
     return file.rows * max(0, min(high, stop_us) - max(low, start_us)) / (high - low)
 
 

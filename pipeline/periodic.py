@@ -25,6 +25,7 @@ from lake.delta import Table
 from lake.delta_errors import delta_errors
 from lake.durable import disk_full_told
 from lake.errors import BusyError, LakeError
+from lake.instants import EPOCH, MICROSECOND, from_us, to_us
 from lake.locks import exclusive
 from lake.parquet import sort_by
 from lake.root import Root
@@ -32,8 +33,6 @@ from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
 
 DAY: Final = dt.timedelta(days=1)
-MICROSECOND: Final = dt.timedelta(microseconds=1)
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 RETRY_AFTER: Final = dt.timedelta(minutes=5)
 HELD_MAX: Final = dt.timedelta(minutes=15)
 """Who keeps records so long from the tables does not ingest them, which a person must be told."""
@@ -193,13 +192,13 @@ class Periodic:
         period, reach = self._job.period // MICROSECOND, self._job.reach // MICROSECOND
         if not len(starts):
             return
-        first = max(int(starts[0]), (since - EPOCH) // MICROSECOND)
-        instants = np.arange(-(-first // period) * period, (limit - EPOCH) // MICROSECOND + 1, period)
+        first = max(int(starts[0]), to_us(since))
+        instants = np.arange(-(-first // period) * period, to_us(limit) + 1, period)
         before = np.searchsorted(starts, instants, side="right") - 1
         near = instants[(before >= 0) & (ends[before] >= instants - reach)]
         by_day: dict[dt.date, list[dt.datetime]] = {}
         for us in near.tolist():
-            instant = EPOCH + us * MICROSECOND
+            instant = from_us(us)
             by_day.setdefault(instant.date(), []).append(instant)
         yield from ((day, found) for day, found in by_day.items() if days is None or day in days)
 
@@ -213,7 +212,7 @@ def _oldest_waiting(root: Root, coverage: Table) -> _Waiting | None:
         for segment in (*sealed_segments(folder), *open_segments(folder)):
             if segment.stream not in done:
                 done[segment.stream] = coverage.committed(segment.stream) or 0
-            since = EPOCH + segment.start_ns // US_IN_NS * MICROSECOND
+            since = from_us(segment.start_ns // US_IN_NS)
             if segment.end_offset > done[segment.stream] and (oldest is None or since < oldest.since):
                 oldest = _Waiting(name, since)
     return oldest

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from lake.books.arrays import NO_BOOK, PROVEN
 from lake.books.instant import MISSING, NEVER, sides, timeline_of
-from lake.books.reading import BookReader, Register, micros
-from lake.books.timeline import NO_BOOK, PROVEN
+from lake.books.reading import BookReader, Register
+from lake.instants import MICROSECOND, to_us
 from lake.root import Root
 from lake.schema import TABLES
 from lake.views import Connection, connect
@@ -85,11 +86,11 @@ def check(root: Root, sql: Connection, answer: dict[str, Any]) -> dict[str, Any]
 
 def _rebuilt(root: Root, sql: Connection, answer: dict[str, Any]) -> tuple[tuple[Pairs, Pairs] | None, str]:
     """Bids and asks after the change that the answer holds, or why they are not known."""
-    change_id, at_us = answer["change_id"], micros(answer["ts"])
+    change_id, at_us = answer["change_id"], to_us(answer["ts"])
     if change_id == 0:
         return None, UNQUOTED
     reader = BookReader(root, Register())
-    settle_us = SETTLE // dt.timedelta(microseconds=1)
+    settle_us = SETTLE // MICROSECOND
     timeline = timeline_of(reader, sql, answer["instrument"], at_us - _CLOCKS_APART_US, at_us + settle_us)
     number = reader.register.known((answer["venue"], answer["instrument"]))
     if number is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lake.display import show
+from lake.display import plain, show
 from lake.errors import InputError
 from lake.invocation import Invocation, JsonFlag
 
@@ -61,7 +61,7 @@ def status(
         return
     report = lake_status(root)
     if as_json:
-        typer.echo(json.dumps(report, default=str, indent=1))
+        typer.echo(json.dumps(plain(report), indent=1))
         return
     for title, rows in report.items():
         show(rows, title=title)

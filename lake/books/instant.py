@@ -8,15 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from lake.books.reading import BookReader, Register, complete_books, heard, holes, micros, moment
+from lake.books.arrays import ASK, BID, BROKEN, NO_BOOK, NO_ROWS, PROVEN, Books, joined
+from lake.books.reading import BookReader, Register, complete_books, heard, holes
 from lake.books.silence import still_true
-from lake.books.timeline import ASK, BID, BROKEN, NO_BOOK, PROVEN, Books, Timeline
+from lake.books.timeline import Timeline
 from lake.errors import InputError
+from lake.instants import DAY_US, HOUR_US, from_us, midnight_us, to_us
 from lake.root import Root
 from lake.views import Connection, connect
 
-HOUR_US: Final = 3_600_000_000
-DAY_US: Final = 24 * HOUR_US
 LATE_US: Final = 120_000_000
 """A message is received at most so long after the venue's time of it."""
 AHEAD_US: Final = 900_000_000
@@ -56,7 +56,7 @@ def book_at(
     """
     with connect(root) as sql:
         reader = BookReader(root, Register())
-        at_us = micros(at)
+        at_us = to_us(at)
         timeline = timeline_of(reader, sql, instrument, at_us, at_us + AHEAD_US)
         number = _number(reader.register, instrument, venue)
         books = timeline.at(at_us, at_us + AHEAD_US)
@@ -64,7 +64,7 @@ def book_at(
     key = reader.register.keys[number]
     if reason:
         return BookAt(*key, at, None, None, (), (), reason)
-    last = int(books.change_id[number]), moment(int(books.ts[number]))
+    last = int(books.change_id[number]), from_us(int(books.ts[number]))
     return BookAt(*key, at, *last, *sides(books, number, levels))
 
 
@@ -86,20 +86,18 @@ def timeline_of(reader: BookReader, sql: Connection, instrument: str, at_us: int
     It begins with the newest complete row of `depth`, or with a snapshot, and goes back day by day to find one.
     """
     files = reader.files()
-    first_us = min((_day_us(file.partition.date) for file in files if file.partition), default=at_us)
+    first_us = min((midnight_us(file.partition.date) for file in files if file.partition), default=at_us)
     start_us = at_us - at_us % HOUR_US
+    rows, read_from_us = NO_ROWS, stop_us
     while True:
         base = complete_books(sql, reader.register, start_us, at_us, instrument)
-        rows = reader.rows(files, start_us - LATE_US, stop_us, instrument)
+        rows = joined([reader.rows(files, start_us - LATE_US, read_from_us, instrument), rows])
+        read_from_us = start_us - LATE_US
         timeline = Timeline(rows, base.widened(len(reader.register)))
         found = timeline.at(at_us, stop_us).status != NO_BOOK
         if start_us <= first_us or found.any():
             return timeline
         start_us = start_us - start_us % DAY_US if start_us % DAY_US else start_us - DAY_US
-
-
-def _day_us(day: dt.date) -> int:
-    return micros(dt.datetime.combine(day, dt.time(), dt.UTC))
 
 
 def _number(register: Register, instrument: str, venue: str | None) -> int:

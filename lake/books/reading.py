@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,19 +11,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lake.books.arrays import (
+    ASK,
+    BID,
+    NEITHER,
+    NO_MESSAGE,
+    NO_ROWS,
+    Books,
+    Codes,
+    Ints,
+    Levels,
+    Rows,
+    joined,
+)
 from lake.books.silence import Holes
-from lake.books.timeline import ASK, BID, NEITHER, NO_MESSAGE, Books, Codes, Ints, Levels, Rows
 from lake.datafile import DataFile
 from lake.delta import Table
 from lake.delta_errors import delta_errors
+from lake.file_pruning import STATISTICS_TOLERANCE
+from lake.instants import from_us, to_us
 from lake.root import Root
 from lake.schema import TABLES, TIMESTAMP
 from lake.views import Connection
 
 Key = tuple[str, str]
 """Venue and instrument."""
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-US: Final = dt.timedelta(microseconds=1)
 HEARD_AFTER_US: Final = 2_000_000
 """Books have been up to 1.6 s behind other channels: what is heard so much after an instant came after the book's
 messages of before."""
@@ -33,16 +44,6 @@ BOOK_WORD: Final = "book"
 _TEXTS: Final = ("venue", "instrument", "type", "side", "action")
 _COLUMNS: Final = (*_TEXTS, "ts", "recv_ts", "change_id", "prev_change_id", "level", "price", "size")
 _SIDES: Final = pa.array(["bid", "ask"])
-
-
-def micros(time: dt.datetime) -> int:
-    """µs since the epoch."""
-    return (time - EPOCH) // US
-
-
-def moment(us: int) -> dt.datetime:
-    """The inverse of `micros`."""
-    return EPOCH + us * US
 
 
 @dataclass(slots=True)
@@ -93,24 +94,26 @@ class BookReader:
             self._numbered(rows, family)
             for rows, family in self._pieces(files, start_us, stop_us, instrument)
         ]
-        return _concatenated(parts)
+        return parts[0] if len(parts) == 1 else joined([NO_ROWS, *parts])
 
     def _pieces(
         self, files: Sequence[DataFile], start_us: int, stop_us: int, instrument: str | None
     ) -> Iterator[tuple[pa.Table, str]]:
-        assert self._table is not None or not files
+        if self._table is None:
+            return
         for file in files:
             if not _may_hold(file.minimum, file.maximum, start_us, stop_us, instrument):
                 continue
-            path = self._table.folder / file.path if self._table else None
+            path = self._table.folder / file.path
             with (
                 delta_errors(f"reading {path}"),
                 pq.ParquetFile(path, read_dictionary=list(_TEXTS)) as parquet,
             ):
+                metadata = parquet.metadata
                 groups = [
-                    g
-                    for g in range(parquet.num_row_groups)
-                    if _group_may_hold(parquet, g, start_us, stop_us, instrument)
+                    group
+                    for group in range(metadata.num_row_groups)
+                    if _may_hold(*_bounds(metadata.row_group(group)), start_us, stop_us, instrument)
                 ]
                 rows = parquet.read_row_groups(groups, columns=list(_COLUMNS), use_threads=False)
             wanted = pc.and_(
@@ -148,35 +151,25 @@ class BookReader:
 
 
 def _may_hold(low: Any, high: Any, start_us: int, stop_us: int, instrument: str | None) -> bool:
-    """Whether a file with these bounds can hold such rows; missing bounds hold anything."""
-    if "ts" in low and micros(low["ts"]) >= stop_us:
+    """Whether a file or row group with these bounds can hold such rows; missing bounds hold anything."""
+    if "ts" in low and to_us(low["ts"]) >= stop_us:
         return False
-    if (
-        "ts" in high and micros(high["ts"]) + 1000 < start_us
-    ):  # other writers may cut statistics to milliseconds
+    if "ts" in high and to_us(high["ts"] + STATISTICS_TOLERANCE) < start_us:
         return False
     if instrument is not None and "instrument" in low and "instrument" in high:
         return bool(low["instrument"] <= instrument <= high["instrument"])
     return True
 
 
-def _group_may_hold(
-    parquet: pq.ParquetFile, group: int, start_us: int, stop_us: int, instrument: str | None
-) -> bool:
-    meta = parquet.metadata.row_group(group)
+def _bounds(group: pq.RowGroupMetaData) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Least and greatest values of the columns that rows are selected by, where they are known."""
     low, high = {}, {}
-    for position in range(meta.num_columns):
-        column = meta.column(position)
-        if (
-            column.path_in_schema in ("ts", "instrument")
-            and column.statistics
-            and column.statistics.has_min_max
-        ):
-            low[column.path_in_schema], high[column.path_in_schema] = (
-                column.statistics.min,
-                column.statistics.max,
-            )
-    return _may_hold(low, high, start_us, stop_us, instrument)
+    for position in range(group.num_columns):
+        column = group.column(position)
+        name, statistics = column.path_in_schema, column.statistics
+        if name in ("ts", "instrument") and statistics and statistics.has_min_max:
+            low[name], high[name] = statistics.min, statistics.max
+    return low, high
 
 
 def _scalar(us: int) -> pa.Scalar:
@@ -206,29 +199,6 @@ def _doubles(column: Any) -> np.ndarray:
     return np.asarray(pc.fill_null(column.combine_chunks(), np.nan))
 
 
-def _concatenated(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    kinds = (
-        np.int32,
-        np.int64,
-        np.int64,
-        np.bool_,
-        np.int64,
-        np.int64,
-        np.int16,
-        np.int8,
-        np.float64,
-        np.float64,
-    )
-    return Rows(
-        *(
-            np.concatenate([np.zeros(0, kind), *(getattr(part, name) for part in parts)])
-            for name, kind in zip(Rows.__dataclass_fields__, kinds, strict=True)
-        )
-    )
-
-
 def holes(root: Root) -> Holes:
     """The gaps on record that may concern books."""
     table = Table.find(root, TABLES["gaps"])
@@ -240,7 +210,7 @@ def holes(root: Root) -> Holes:
     for row in table.read(wanted).to_pylist():
         if row["channel"] is not None and BOOK_WORD not in row["channel"]:
             continue
-        start, end = micros(row["start_ts"]), micros(row["end_ts"])
+        start, end = to_us(row["start_ts"]), to_us(row["end_ts"])
         # What came while a connection was out came over another one, or over the new one.
         bounds = (start, end if row["connection"] is None else start)
         if row["instrument"] is None:
@@ -258,7 +228,7 @@ def heard(
 ) -> Ints:
     """Per book, when (µs UTC, by our clock) the first quote of its instrument came that is certain to be younger
     than the instant `at_us`, within so long after it; -1 where none did."""
-    start, stop = moment(at_us + HEARD_AFTER_US), moment(at_us + max(within_us, HEARD_AFTER_US))
+    start, stop = from_us(at_us + HEARD_AFTER_US), from_us(at_us + max(within_us, HEARD_AFTER_US))
     condition = "" if instrument is None else "AND instrument = $3 "
     parameters = [start, stop, *([] if instrument is None else [instrument])]
     answer = sql.query(
@@ -271,7 +241,7 @@ def heard(
     for venue, name, recv in zip(*columns, strict=True):
         number = register.known((venue, name))
         if number is not None:
-            found[number] = micros(recv)
+            found[number] = to_us(recv)
     return found
 
 
@@ -281,7 +251,7 @@ def complete_books(
     """The newest complete rows of `depth`, per book, of instants in this time, both ends included: `ts` and `recv`
     are those of the message."""
     condition = "" if instrument is None else "AND instrument = $3 "
-    parameters = [moment(since_us), moment(until_us), *([] if instrument is None else [instrument])]
+    parameters = [from_us(since_us), from_us(until_us), *([] if instrument is None else [instrument])]
     answer = sql.query(
         "SELECT venue, instrument, family, book_ts, book_recv_ts, change_id, bid_prices, bid_sizes, ask_prices, "  # noqa: S608
         f"ask_sizes FROM depth WHERE ts >= $1 AND ts <= $2 AND complete {condition}"
@@ -293,10 +263,7 @@ def complete_books(
     found = Books.none(len(register))
     for target, name in ((found.change_id, "change_id"), (found.ts, "book_ts"), (found.recv, "book_recv_ts")):
         target[numbers] = _longs(answer[name])
-    parts = [_levels(answer, numbers, BID, "bid"), _levels(answer, numbers, ASK, "ask")]
-    levels = Levels(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in Levels.__dataclass_fields__)
-    )
+    levels = joined([_levels(answer, numbers, BID, "bid"), _levels(answer, numbers, ASK, "ask")])
     order = np.lexsort((levels.side, levels.book))
     return Books(found.change_id, found.ts, found.recv, found.status, levels.take(order))
 

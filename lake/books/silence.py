@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lake.books.timeline import Flags, Ints
+from lake.books.arrays import Flags, Ints
 
 
 @dataclass(frozen=True, slots=True)

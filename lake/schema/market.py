@@ -23,7 +23,7 @@ _CANDLES: Final = (
     number("cost", "Amount traded, in quote currency.", null=False),
     text(
         "source",
-        "venue: as the venue sent it; trades: made from trades; candles: from shorter bars.",
+        "venue: as it sent the bar; of an imported file what its mapping says.",
         null=False,
     ),
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from collectors.deribit.history_answers import BARS_MAX, CHART, CHART_RESOLUTIONS
 from lake.errors import InputError
+from lake.instants import from_us
 from pipeline.backfill import ledger
 from pipeline.backfill.engine import Ask, Unit
 from pipeline.backfill.ledger import Listed
@@ -47,7 +48,7 @@ def plan(planning: Planning) -> Plan:
         for first, end in windows(item, planning, step, have):
             found.units.append(
                 Unit(
-                    "candles", item.name, f"{ledger.moment(first * 1000):%Y-%m-%d %H:%M} {word}",
+                    "candles", item.name, f"{from_us(first * 1000):%Y-%m-%d %H:%M} {word}",
                     partial(_ask_window, item.name, given, first - step, end - step),
                 )
             )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -183,8 +182,3 @@ def refused(rows: Iterable[Recorded], since_us: int) -> str | None:
         if row.recv_us >= since_us:
             reason = row.refusal
     return reason
-
-
-def moment(us: int) -> dt.datetime:
-    """µs since the epoch as a UTC time."""
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=us)

@@ -24,6 +24,7 @@ from collectors.deribit.history_answers import (
     volatility_index,
 )
 from lake.errors import InputError
+from lake.instants import from_us
 from pipeline.backfill import ledger
 from pipeline.backfill.engine import Ask, Unit, single
 from pipeline.backfill.ledger import Recorded
@@ -155,7 +156,7 @@ def _chains(planning: Planning, currency: str, kind: str, rows: list[Recorded]) 
         upper_ms = (stop_us if begun is None or begun.end_us is None else begun.end_us) // 1000
         cursor = None if begun is None else begun.cursor
         work = partial(_ask_settlements, currency, kind, upper_ms, start_us // 1000, cursor)
-        units.append(Unit("settlements", currency, f"{kind} to {ledger.moment(stop_us):%Y-%m-%d}", work))
+        units.append(Unit("settlements", currency, f"{kind} to {from_us(stop_us):%Y-%m-%d}", work))
     return units
 
 
@@ -191,7 +192,7 @@ def _deliveries(planning: Planning, found: Plan) -> None:
         if not missing:
             continue
         work = partial(_ask_deliveries, name, missing[0][0] // 1000, planning.now_ms)
-        what = f"delivery prices from {max(dt.date(2016, 1, 1), ledger.moment(missing[0][0]).date())}"
+        what = f"delivery prices from {max(dt.date(2016, 1, 1), from_us(missing[0][0]).date())}"
         found.units.append(Unit("delivery_prices", name, what, work))
 
 
@@ -212,5 +213,5 @@ async def _ask_deliveries(name: str, first_ms: int, now_ms: int, ask: Ask) -> No
 
 
 def _one(dataset: str, subject: str, start_ms: int, method: str, params: Mapping[str, str | int]) -> Unit:
-    what = f"{ledger.moment(start_ms * 1000):%Y-%m-%d}"
+    what = f"{from_us(start_ms * 1000):%Y-%m-%d}"
     return Unit(dataset, subject, what, single("venue", method, params))

@@ -22,6 +22,7 @@ from lake.content import row_hashes
 from lake.delta import Table
 from lake.errors import InputError
 from lake.exact import Array
+from lake.instants import midnight_us, to_us
 from lake.root import Root
 from lake.schema import TABLES
 
@@ -31,8 +32,6 @@ Mask = npt.NDArray[np.bool_]
 
 NO_EXPIRY: Final = np.iinfo(np.int64).min
 REVERSED: Final = "reversed"
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
 _LISTED: Final = (
     "instrument", "valid_from", "kind", "instrument_type", "base_currency", "quote_currency", "option_type",
     "strike", "creation_ts", "expiration_ts",
@@ -154,7 +153,7 @@ class Listings:
         return int(self._hashes[self._there(of_family, day)].sum(dtype=np.uint64))
 
     def _there(self, of_family: str, day: dt.date) -> Mask:
-        start, end = (_midnight(day + dt.timedelta(days=days)) for days in (0, 1))
+        start, end = (midnight_us(day + dt.timedelta(days=days)) for days in (0, 1))
         codes, families = self._families
         family = families.index(of_family) if of_family in families else -1
         there: Mask = (codes == family) & (self._dies >= start) & (self._born < end)
@@ -203,13 +202,7 @@ def _listed(row: Mapping[str, Any]) -> OptionTerms | None:
         return None
     inverse = told.inverse if settled is None and told is not None else settled == REVERSED
     basis = row["base_currency"] if inverse else f"{row['base_currency']}_{row['quote_currency']}"
-    return OptionTerms(
-        strike, (dies - _EPOCH) // _MICROSECOND, kind == "call", inverse, told.basis if told else basis
-    )
-
-
-def _midnight(day: dt.date) -> int:
-    return (dt.datetime.combine(day, dt.time(), dt.UTC) - _EPOCH) // _MICROSECOND
+    return OptionTerms(strike, to_us(dies), kind == "call", inverse, told.basis if told else basis)
 
 
 def microseconds(times: Array, absent: int = NO_EXPIRY) -> Ints:

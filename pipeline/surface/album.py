@@ -9,12 +9,12 @@ from typing import Final
 
 from collectors.deribit.names import OPTIONS
 from lake.errors import InputError
+from lake.instants import to_us
 from lake.root import Root
 from pipeline.surface import pictures
 from pipeline.surface.history import constant_maturity, last_instant
 from pipeline.surface.job import snapshot
 from pipeline.surface.settings import SurfaceSettings
-from pipeline.surface.source import to_us
 
 MATURITIES: Final = (7.0, 30.0, 90.0, 180.0)
 SERIES_SPAN: Final = dt.timedelta(days=30)

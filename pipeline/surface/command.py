@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from lake.display import progress
+from lake.instants import EPOCH, from_us
 from lake.root import Root
 from pipeline.surface.history import constant_maturity, smile_rows
 from pipeline.surface.job import Spans, compute, recorded_spans
 from pipeline.surface.settings import SurfaceSettings
-from pipeline.surface.source import from_us
 
 LAST: Final = "last"
 STILL_RECORDED_US: Final = 3_600_000_000
 """Options whose newest quote is within this of the newest of all are still being recorded."""
-FIRST: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 ONE_DAY: Final = dt.timedelta(days=1)
 
 Rows = list[dict[str, Any]]
@@ -45,7 +44,7 @@ class Selection:
         if self.at is not None:
             return self.at, self.at
         if not self.days:
-            return FIRST, dt.datetime.now(dt.UTC)
+            return EPOCH, dt.datetime.now(dt.UTC)
         first, last = (dt.datetime.combine(pick(self.days), dt.time(), dt.UTC) for pick in (min, max))
         return first, last + ONE_DAY - dt.timedelta.resolution
 

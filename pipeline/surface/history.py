@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+from lake.instants import from_us
 from lake.root import Root
 from lake.views import connect
 from pipeline.surface.evaluate import Expiry, Surface, Wing
-from pipeline.surface.source import from_us
 from pipeline.surface.svi import Svi
 
 _SMILES: Final = """

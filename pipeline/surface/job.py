@@ -24,6 +24,7 @@ from lake.crashpoints import reach
 from lake.delta import Table
 from lake.durable import disk_full_told
 from lake.errors import InputError, SchemaDriftError
+from lake.instants import DAY_US, MICROSECOND, from_us, midnight_us, to_us
 from lake.locks import exclusive
 from lake.root import Root
 from lake.schema import TABLES
@@ -33,7 +34,7 @@ from pipeline.executor import executor
 from pipeline.surface.chain import Chain
 from pipeline.surface.fit import Smile, fit_surface
 from pipeline.surface.settings import SurfaceSettings
-from pipeline.surface.source import DAY_US, VENUE, Instants, chains, from_us, midnight, to_us
+from pipeline.surface.source import VENUE, Instants, chains
 
 SPEC: Final = TABLES["surface"]
 ONE_SECOND: Final = dt.timedelta(seconds=1)
@@ -103,7 +104,7 @@ def compute(
         raise InputError("surfaces are computed every 1s to every 24h; change --every")
     computed: list[Computed] = []
     with disk_full_told("computing surfaces"), exclusive(root.locks / "surface.lock", "computing surfaces"):
-        step = DAY_US if at else round(every / dt.timedelta(microseconds=1))
+        step = DAY_US if at else round(every / MICROSECOND)
         due = _due(root, days, at, step, currencies, round(settings.max_age_minutes * 60e6))
         if not due:
             return computed
@@ -154,7 +155,7 @@ def _due(
     for family, spans in sorted(recorded.items()):
         wanted = []
         for day in sorted(spans.by_day):
-            grid = range(midnight(day), midnight(day) + DAY_US, step) if at is None else [to_us(at)]
+            grid = range(midnight_us(day), midnight_us(day) + DAY_US, step) if at is None else [to_us(at)]
             first = spans.first_on(day, max_age_us)
             if (days is None or day in days) and (at is None or day == from_us(to_us(at)).date()):
                 wanted.append((day, [us for us in grid if first <= us <= spans.end]))
@@ -183,8 +184,8 @@ class Spans:
     def first_on(self, day: dt.date, max_age_us: int) -> int:
         """The first moment of `day` at which there is a quote to be had, also of the evening before."""
         before = self.by_day.get(day - ONE_DAY)
-        if before and before[1] > midnight(day) - max_age_us:
-            return midnight(day)
+        if before and before[1] > midnight_us(day) - max_age_us:
+            return midnight_us(day)
         return self.by_day[day][0]
 
 

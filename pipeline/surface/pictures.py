@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lake.instants import DAY_US, from_us
 from pipeline.surface.evaluate import Expiry, Surface
 from pipeline.surface.fit import Smile
 from pipeline.surface.history import ConstantMaturity
-from pipeline.surface.source import DAY_US, from_us
 from pipeline.surface.svi import Floats
 
 if TYPE_CHECKING:

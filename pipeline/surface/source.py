@@ -6,7 +6,6 @@ option did not tick in is carried forward here, with its age.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -17,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.deribit.names import parse_name
+from lake.instants import from_us, midnight_us
 from lake.root import Root
 from lake.views import connect
 from pipeline.surface.chain import Chain
 
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-DAY_US: Final = 86_400_000_000
 VENUE: Final = "deribit"
 _NUMBERS: Final = ("bid_iv", "ask_iv", "mark_iv", "underlying_price")
 _LAST_TICKS: Final = f"""
@@ -51,21 +49,6 @@ class Instants:
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.first, self.first + self.step * self.count, self.step))
-
-
-def to_us(moment: dt.datetime) -> int:
-    """µs since the epoch, exactly."""
-    return (moment - EPOCH) // dt.timedelta(microseconds=1)
-
-
-def from_us(us: int) -> dt.datetime:
-    """The moment `us` µs after the epoch, UTC."""
-    return EPOCH + dt.timedelta(microseconds=us)
-
-
-def midnight(day: dt.date) -> int:
-    """The start of a UTC day, µs since the epoch."""
-    return to_us(dt.datetime.combine(day, dt.time(), dt.UTC))
 
 
 def chains(root: Root, family: str, instants: Instants, max_age_s: float) -> Iterator[Chain]:
@@ -114,7 +97,7 @@ def chains(root: Root, family: str, instants: Instants, max_age_s: float) -> Ite
 def _last_ticks(root: Root, family: str, instants: Instants, max_age_s: float) -> pa.Table:
     last = instants.first + instants.step * (instants.count - 1)
     day = from_us(last).date()
-    after = midnight(day) - round(max_age_s * 1e6)
+    after = midnight_us(day) - round(max_age_s * 1e6)
     parameters = {
         "first": instants.first,
         "step": instants.step,

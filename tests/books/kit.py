@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from collectors.deribit.decode import decode
-from lake.books.timeline import ASK, BID, NEITHER, NO_MESSAGE, Rows
+from lake.books.arrays import ASK, BID, NEITHER, NO_MESSAGE, NO_ROWS, Rows
 from lake.conform import conform
 from lake.delta import Table
 from lake.parquet import sort_by
@@ -109,18 +109,7 @@ def rows(messages: list[Message]) -> Rows:
         head = (m.book, m.change_id, NO_MESSAGE if m.prev is None else m.prev, m.snapshot, m.ts, m.recv)
         levels: list[tuple[Any, ...]] = list(m.levels) or [(None, "", float("nan"), float("nan"))]
         table += [(*head, i, SIDES[side], price, size) for i, (side, _, price, size) in enumerate(levels)]
-    kinds = (
-        np.int32,
-        np.int64,
-        np.int64,
-        np.bool_,
-        np.int64,
-        np.int64,
-        np.int16,
-        np.int8,
-        np.float64,
-        np.float64,
-    )
+    kinds = [getattr(NO_ROWS, name).dtype for name in Rows.__dataclass_fields__]
     columns = list(zip(*table, strict=True)) or [() for _ in kinds]
     return Rows(*(np.array(values, kind) for values, kind in zip(columns, kinds, strict=True)))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 
 from collectors.deribit.answers import decode_answer
 from lake.books import book_at
+from lake.books.arrays import Rows
 from lake.books.instant import MISSING, NEVER
-from lake.books.reading import moment
+from lake.books.reading import BookReader
+from lake.datafile import DataFile
 from lake.errors import InputError, SchemaDriftError
+from lake.instants import from_us
 from lake.root import Root
 from lake.views import query
 from pipeline.depth import DepthRows, DepthSettings
@@ -77,7 +82,7 @@ def checked(root: Root, *answers: tuple[str, bytes, int]) -> list[dict[str, Any]
         decoded = decode_answer(url, 200, body, recv_ns)
         assert decoded is not None
         append(root, "book_answers", decoded.tables["book_answers"], version=version)
-    first = moment(START_MS // 600_000 * 600_000_000)
+    first = from_us(START_MS // 600_000 * 600_000_000)
     rows: list[dict[str, Any]] = check_rows(root, [first, first + books.PERIOD]).to_pylist()
     return sorted(rows, key=lambda row: row["ts"])
 
@@ -96,6 +101,34 @@ def test_the_same_change_is_compared_to_the_last_digit(tmp_path: Path) -> None:
     assert found[2]["difference"] == "bid 2: 0.4 x 2.0 here, 0.4 x 2.0000000001 at the venue"
     assert found[3]["difference"] == "bid 3: nothing here, 0.3 x 1.0 at the venue"
     assert [row["levels"] for row in found] == [3, 2, 3, 4, 3]
+
+
+def test_a_book_is_built_on_a_snapshot_of_days_before_and_every_row_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_ms = 86_400_000
+    frames = [
+        FRAMES[0],
+        frame(day_ms, 20, 10, [("change", 0.5, 1.5)], []),
+        frame(3 * day_ms, 30, 20, [("delete", 0.4, 0.0)], [("new", 0.7, 4.0)]),
+        ticker(3 * day_ms + 7000),
+    ]
+    root = lake_of(tmp_path / "lake", frames)
+    spans: list[tuple[int, int]] = []
+    read = BookReader.rows
+
+    def rows(
+        reader: BookReader, files: Sequence[DataFile], start_us: int, stop_us: int, instrument: str | None
+    ) -> Rows:
+        spans.append((start_us, stop_us))
+        return read(reader, files, start_us, stop_us, instrument)
+
+    monkeypatch.setattr(BookReader, "rows", rows)
+    book = book_at(root, NAME, from_us((START_MS + 3 * day_ms + 500) * 1000))
+    assert book.reason is None
+    assert [[list(level) for level in side] for side in (book.bids, book.asks)] == list(AFTER_30)
+    assert len(spans) > 3
+    assert all(later[0] == earlier[1] for later, earlier in pairwise(spans))
 
 
 def test_what_cannot_be_verified_is_told_with_its_reason(tmp_path: Path) -> None:
@@ -133,16 +166,16 @@ def test_an_answer_that_is_no_book_is_refused() -> None:
 
 
 def test_a_quiet_book_is_known_only_while_something_is_heard_and_no_gap_lies_between(tmp_path: Path) -> None:
-    at = moment((START_MS + 4000) * 1000)
+    at = from_us((START_MS + 4000) * 1000)
     heard, unheard = (
         lake_of(tmp_path / name, list(FRAMES)[: 3 + more]) for name, more in (("a", 1), ("b", 0))
     )
     assert book_at(heard, NAME, at).bids == ((0.5, 1.5),)
     assert book_at(heard, NAME, at, levels=1).asks == ((0.6, 3.0),)
     assert "nothing was heard" in str(book_at(unheard, NAME, at).reason)
-    between = moment((START_MS + 1500) * 1000)
+    between = from_us((START_MS + 1500) * 1000)
     assert book_at(unheard, NAME, between).bids == ((0.5, 1.5), (0.4, 2.0))
-    assert book_at(unheard, NAME, moment((START_MS - 1) * 1000)).reason is not None
+    assert book_at(unheard, NAME, from_us((START_MS - 1) * 1000)).reason is not None
     with pytest.raises(InputError, match="no book of BTC-PERPETUAL"):
         book_at(heard, "BTC-PERPETUAL", at)
 
@@ -165,16 +198,16 @@ def test_which_gaps_concern_a_quiet_book(
     root = lake_of(tmp_path / "lake", FRAMES)
     gap = {
         "venue": "deribit", "stream": "deribit@1", "connection": connection, "channel": channel,
-        "instrument": NAME if channel else None, "start_ts": moment((START_MS + start_ms) * 1000),
-        "end_ts": moment((START_MS + end_ms) * 1000), "cause": "disconnect", "healed": False, "records_lost": None,
+        "instrument": NAME if channel else None, "start_ts": from_us((START_MS + start_ms) * 1000),
+        "end_ts": from_us((START_MS + end_ms) * 1000), "cause": "disconnect", "healed": False, "records_lost": None,
     }  # fmt: skip
     add_gap(root, gap)
-    at = moment((START_MS + 4000) * 1000)
+    at = from_us((START_MS + 4000) * 1000)
     assert (book_at(root, NAME, at).reason is None) == known
     rows = DepthRows(DepthSettings(every_seconds=1))(root, [at])
     assert len(rows) == int(known)
     # Where the next message names the one before, nothing can have happened between, gap or not.
-    assert book_at(root, NAME, moment((START_MS + 1500) * 1000)).reason is None
+    assert book_at(root, NAME, from_us((START_MS + 1500) * 1000)).reason is None
 
 
 def add_gap(root: Root, gap: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.books import book_at
-from lake.books.reading import micros, moment
+from lake.instants import from_us, to_us
 from pipeline.depth import DepthRows, DepthSettings
 from tests.books.kit import in_dictionaries, lake_of
 from tests.deribit import independent
@@ -32,9 +32,9 @@ def test_every_recorded_book_is_rebuilt_at_any_instant(tmp_path: Path, real_data
         messages += len(books)
         times = [d["timestamp"] for d in books]
         # The job takes its samples at given instants; here every third second of the recording is one.
-        seconds = [moment(ms * 1000) for ms in range(min(times) // 1000 * 1000, max(times) + 2000, 3000)]
+        seconds = [from_us(ms * 1000) for ms in range(min(times) // 1000 * 1000, max(times) + 2000, 3000)]
         for row in DepthRows(DepthSettings(every_seconds=1))(root, seconds).to_pylist():
-            naive = in_dictionaries(books, row["instrument"], micros(row["ts"]) // 1000)
+            naive = in_dictionaries(books, row["instrument"], to_us(row["ts"]) // 1000)
             assert naive is not None
             bids, asks = naive.sides()
             assert list(zip(row["bid_prices"], row["bid_sizes"], strict=True)) == list(bids)[:20]
@@ -45,7 +45,7 @@ def test_every_recorded_book_is_rebuilt_at_any_instant(tmp_path: Path, real_data
             for _ in range(INSTANTS):
                 ms = chance.randint(min(times), max(times))
                 naive = in_dictionaries(books, instrument, ms)
-                found = book_at(root, instrument, moment(ms * 1000), levels=None)
+                found = book_at(root, instrument, from_us(ms * 1000), levels=None)
                 assert (naive is None) <= (found.reason is not None)
                 if naive is not None and found.reason is None:
                     assert (found.bids, found.asks) == naive.sides()

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from lake.books.arrays import BROKEN, NO_BOOK, PROVEN, QUIET, Books
 from lake.books.instant import sides
-from lake.books.timeline import BROKEN, NO_BOOK, PROVEN, QUIET, Books, Timeline
+from lake.books.timeline import Timeline
 from tests.books.kit import Message, history, naive_at, rows
 
 BOOKS = 5

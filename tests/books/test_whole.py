@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from lake.books import book_at
-from lake.books.reading import micros, moment
 from lake.content import content_hash
 from lake.delta import Table
+from lake.instants import from_us, to_us
 from lake.root import Root
 from lake.schema import TABLES
 from lake.views import query
@@ -70,7 +70,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 def test_every_book_is_the_venues_own_at_any_instant_or_is_not_given(recorded: Recorded) -> None:
     reasons: Counter[str | None] = Counter()
     for truth in recorded.truths:
-        found = book_at(recorded.root, truth["instrument"], moment(truth["timestamp"] * 1000), levels=None)
+        found = book_at(recorded.root, truth["instrument"], from_us(truth["timestamp"] * 1000), levels=None)
         reasons[found.reason] += 1
         if found.reason is None:
             assert found.bids == tuple(map(tuple, truth["bids"]))
@@ -80,7 +80,7 @@ def test_every_book_is_the_venues_own_at_any_instant_or_is_not_given(recorded: R
 
 
 def test_the_venues_answers_agree_with_what_was_rebuilt(recorded: Recorded) -> None:
-    first = moment(recorded.truths[0]["timestamp"] * 1000)
+    first = from_us(recorded.truths[0]["timestamp"] * 1000)
     instants = [
         dt.datetime.fromtimestamp(first.timestamp() // 600 * 600, dt.UTC) + PERIOD * n for n in (0, 1, 2)
     ]
@@ -111,7 +111,7 @@ def test_samples_are_the_books_and_a_second_run_adds_nothing(recorded: Recorded,
     rows = query(root, "SELECT * FROM depth").to_pylist()
     assert len(rows) > 200
     for row in rows:
-        naive = naive_at(since_snapshot(messages[row["instrument"]], micros(row["ts"])), micros(row["ts"]))
+        naive = naive_at(since_snapshot(messages[row["instrument"]], to_us(row["ts"])), to_us(row["ts"]))
         assert naive is not None
         bids, asks = naive.sides()
         count = None if row["complete"] else 20
@@ -140,7 +140,7 @@ def stored(root: Root) -> dict[str, list[Message]]:
         key = (row["change_id"], row["type"] == "snapshot")
         its = found.setdefault(row["instrument"], {})
         prev = row["prev_change_id"]
-        message = its.setdefault(key, Message(0, key[0], prev, micros(row["ts"]), micros(row["recv_ts"]), []))
+        message = its.setdefault(key, Message(0, key[0], prev, to_us(row["ts"]), to_us(row["recv_ts"]), []))
         if row["side"]:
             message.levels.append((row["side"], row["action"], row["price"], row["size"]))
     return {name: list(its.values()) for name, its in found.items()}
@@ -164,7 +164,7 @@ def test_a_run_that_is_killed_is_made_good_by_the_next(recorded: Recorded, tmp_p
 
 def test_books_kept_in_memory_and_taken_up_from_the_table_give_the_same_rows(recorded: Recorded) -> None:
     first = recorded.truths[0]["timestamp"] // 1000 + 2
-    instants = [moment((first + second) * 1_000_000) for second in range(5)]
+    instants = [from_us((first + second) * 1_000_000) for second in range(5)]
     at_once = DepthRows(SETTINGS)(recorded.root, instants)
     keeping = DepthRows(SETTINGS)
     one_by_one = [keeping(recorded.root, [instant]) for instant in instants]
@@ -178,11 +178,11 @@ def test_books_kept_in_memory_and_taken_up_from_the_table_give_the_same_rows(rec
 def test_the_verbs_say_what_they_did(recorded: Recorded) -> None:
     root = str(recorded.root.path)
     truth = next(t for t in recorded.truths if t["bids"] and t["asks"])
-    at = moment(truth["timestamp"] * 1000).isoformat()
+    at = from_us(truth["timestamp"] * 1000).isoformat()
     code, output = finish(lake_command("--root", root, "book", truth["instrument"], "--at", at, "--json"))
     assert code == 0, output
     assert f'"change_id": {truth["change_id"]}' in output
-    before = moment(truth["timestamp"] * 1000 - 300_000_000).isoformat()
+    before = from_us(truth["timestamp"] * 1000 - 300_000_000).isoformat()
     code, output = finish(lake_command("--root", root, "book", truth["instrument"], "--at", before))
     assert code == 1, output
     assert "no snapshot before it is on record" in output

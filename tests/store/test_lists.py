@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,12 @@ def test_lists_are_stored_plain_and_read_by_anybody(tmp_path: Path) -> None:
     assert leaf.compression == "ZSTD"
     assert "PLAIN" in leaf.encodings
     assert not any("DICTIONARY" in encoding for encoding in leaf.encodings)
+
+
+def test_json_says_null_inside_lists_too(tmp_path: Path) -> None:
+    write_answer(table([[1.5, float("nan")], [float("inf")]]), "json", tmp_path / "out.json")
+    text = (tmp_path / "out.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == [{"numbers": [1.5, None]}, {"numbers": [None]}]
 
 
 def test_csv_has_lists_as_json(tmp_path: Path) -> None:
