@@ -113,12 +113,14 @@ def ingest(
     streams: Sequence[str] | None = None,
     on_commit: Callable[[IngestReport], None] | None = None,
     progress: Progress | None = None,
+    reached: dict[str, int] | None = None,
 ) -> IngestReport:
     """Append every sealed segment of the spool to the tables, each record once.
 
     A stream that another process is ingesting right now is left to it and named in the report. The torn
     tail of a stream whose writer is gone is healed first, so that its last records come along. `progress`
-    tells others of it.
+    tells others of it. `reached` is for who calls again and again: it remembers how far each stream got, so that
+    no table is opened where nothing is new.
 
     Raises:
         DiskFullError: no space is left; what was committed stays, the rest waits in the spool.
@@ -135,8 +137,9 @@ def ingest(
                 progress.round(name) if progress else nullcontext(),
             ):
                 _ingest_stream(
-                    root, name, settings, spool_settings or SpoolSettings(), report, on_commit, progress
-                )
+                    root, name, settings, spool_settings or SpoolSettings(), report, on_commit, progress,
+                    {} if reached is None else reached,
+                )  # fmt: skip
         except BusyError:
             report.busy_streams.append(name)
     return report
@@ -150,25 +153,29 @@ def _ingest_stream(
     report: IngestReport,
     on_commit: Callable[[IngestReport], None] | None,
     progress: Progress | None,
+    reached: dict[str, int],
 ) -> None:
     folder = root.stream(name)
     _heal_abandoned_tail(root, folder)
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
-    for stream, segments in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
-        target = Landing(root, stream)
-        for group in _groups(list(segments), target.committed, target.covered, settings.records_per_commit):
-            total, decoded_ns = _ingest_group(root, group, target, report)
-            reach("ingest:after_group")
-            report.segments += len(group)
-            if progress:
-                progress.committed(name, total, decoded_ns)
-            if on_commit:
-                on_commit(report)
+    for stream, found in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
+        segments = list(found)
+        if segments[-1].end_offset > reached.get(stream, 0):
+            target = Landing(root, stream)
+            for group in _groups(segments, target.committed, target.covered, settings.records_per_commit):
+                total, decoded_ns = _ingest_group(root, group, target, report)
+                reach("ingest:after_group")
+                report.segments += len(group)
+                if progress:
+                    progress.committed(name, total, decoded_ns)
+                if on_commit:
+                    on_commit(report)
+            reached[stream] = target.committed
         drop_segments(
             folder,
             before_ns=time.time_ns() - int(spool_settings.retain_hours * NS_PER_HOUR),
             stream=stream,
-            upto_offset=target.committed,
+            upto_offset=reached[stream],
         )
 
 
@@ -339,11 +346,13 @@ def _rounds(
     beside: Sequence[Callable[[], None]],
 ) -> IngestReport:
     """Round after round until `stop`, and the last one; the sums."""
-    total = IngestReport()
+    total, reached = IngestReport(), {}  # type: tuple[IngestReport, dict[str, int]]
     while True:
         last = stop.wait(settings.follow_seconds)
         try:
-            total.add(ingest(root, settings, spool_settings, streams=streams, progress=progress))
+            total.add(
+                ingest(root, settings, spool_settings, streams=streams, progress=progress, reached=reached)
+            )
         except (TransientError, CommitError) as error:
             if last:
                 raise

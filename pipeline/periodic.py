@@ -31,6 +31,7 @@ from lake.parquet import sort_by
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
+from lake.tables import Tables
 
 DAY: Final = dt.timedelta(days=1)
 RETRY_AFTER: Final = dt.timedelta(minutes=5)
@@ -86,6 +87,7 @@ class Periodic:
     def __init__(self, root: Root, job: PeriodicJob) -> None:
         self._root = root
         self._job = job
+        self._tables = Tables(root)
         self._since = EPOCH
         """Every instant before is done, or was passed over."""
         self._held_at: int | None = None
@@ -143,11 +145,11 @@ class Periodic:
         """Whether nothing can be due: too early, or `coverage` is as it was when the spool held things back."""
         if now < self._since + self._job.settle:
             return True
-        coverage = Table.find(self._root, TABLES["coverage"])
+        coverage = self._tables.find("coverage")
         return coverage is None or coverage.version == self._held_at
 
     def _days(self, now: dt.datetime, days: Sequence[dt.date] | None) -> Iterator[Ran]:
-        coverage = Table.find(self._root, TABLES["coverage"])
+        coverage = self._tables.find("coverage")
         if coverage is None:
             return
         version = coverage.version

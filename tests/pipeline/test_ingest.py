@@ -173,6 +173,17 @@ def test_stream_of_a_lost_spool_folder_starts_anew(tmp_path: Path) -> None:
     kit.assert_sound(root)
 
 
+def test_a_round_that_finds_nothing_new_opens_no_table(
+    recorded: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: dict[str, int] = {}
+    assert ingest(recorded, reached=reached).segments > 0
+    monkeypatch.setattr("pipeline.ingest.Landing", None)
+    assert ingest(recorded, reached=reached).segments == 0
+    with pytest.raises(TypeError):
+        ingest(recorded)
+
+
 def test_stream_that_is_being_ingested_elsewhere_is_left_alone(recorded: Root) -> None:
     with exclusive(recorded.locks / f"ingest-{kit.STREAM}.lock", "ingesting"):
         report = ingest(recorded)
