@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import enum
 import errno
+import itertools
 import logging
 import os
 import sys
@@ -36,6 +37,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
+ROWS_SHOWN: Final = 1_000
+"""Of an answer in the form of a table: nobody reads more, and to lay them out takes long."""
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED_BY_FILE_SYSTEM: Final = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 """What the place of a lake or file can do to any verb; that is told in one line too."""
@@ -338,7 +341,12 @@ for verb in (book, compact, import_, backfill, candles, basis, chain, surface, g
 def sql(
     context: typer.Context,
     statement: Annotated[str, typer.Argument(help="One SQL statement; tables are views: quotes, trades, …")],
-    output: Annotated[Format, typer.Option("--format", help="table, csv, json or parquet.")] = Format.table,
+    output: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="table, csv, json or parquet; by default what --out ends in, or a table."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Answer one SQL statement (DuckDB's dialect) over the lake; it cannot change the lake.
@@ -346,18 +354,37 @@ def sql(
     Example: lake sql "SELECT instrument, count(*) AS ticks FROM quotes GROUP BY ALL ORDER BY ticks DESC LIMIT 5"
     """
     from lake.answers import write_answer
-    from lake.views import query
+    from lake.views import connect
     from pipeline.derive_greeks import sql_greeks
 
     this: Invocation = context.obj
-    if output is Format.parquet and out is None:
-        raise InputError("--format parquet needs a file: add --out FILE.parquet")
+    form = _form(output, out)
     root = this.root()
-    answer = query(root, statement, sql_greeks(root))
-    if output is Format.table and out is None:
-        show(answer.to_pylist())
-    else:
-        write_answer(answer, "csv" if output is Format.table else output.value, out)
+    with connect(root, sql_greeks(root)) as connection:
+        schema, batches = connection.stream(statement)
+        if form is not Format.table:
+            write_answer(schema, batches, form.value, out)
+            return
+        rows = list(itertools.islice((row for batch in batches for row in batch.to_pylist()), ROWS_SHOWN + 1))
+    show(rows[:ROWS_SHOWN])
+    if len(rows) > ROWS_SHOWN:
+        advice = "for all of them add --out FILE.csv, or --format csv"
+        typer.echo(f"lake: these are the first {ROWS_SHOWN:,} rows; {advice}", err=True)
+
+
+def _form(output: Format | None, out: Path | None) -> Format:
+    """In which form an answer goes `out`; raises InputError where that cannot be."""
+    if out is None:
+        if output is Format.parquet:
+            raise InputError("--format parquet needs a file: add --out FILE.parquet")
+        return output or Format.table
+    ending = out.suffix.removeprefix(".").lower()
+    known = {form.value for form in Format if form is not Format.table}
+    if output is None and ending in known:
+        return Format(ending)
+    if output in (None, Format.table):
+        raise InputError(f"--out {out}: say --format csv, json or parquet, or give a name that ends so")
+    return output
 
 
 @app.command()

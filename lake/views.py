@@ -11,7 +11,7 @@ loaded, and only files that can hold such rows given to the views: to match 15,0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,6 +31,7 @@ from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
 from lake.schema import TABLES, UNROUNDED, TableSpec
 
+STREAM_ROWS: Final = 65_536
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
 
@@ -125,6 +126,20 @@ class Connection:
         except duckdb.Error as error:
             raise _translated(error) from None
 
+    def stream(
+        self, statement: str, parameters: Parameters = None
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """As `query`, in batches as they are computed, so that an answer may be larger than memory.
+
+        Take all of them, or close the iterator, before the next statement.
+        """
+        try:
+            self._prepare(statement, parameters)
+            reader = self._sql.sql(statement, params=parameters).to_arrow_reader(STREAM_ROWS)
+        except duckdb.Error as error:
+            raise _translated(error) from None
+        return reader.schema, _batches(reader)
+
     def _prepare(self, statement: str, parameters: Parameters) -> None:
         """Make sure that the statement only reads, and give the views the files it needs."""
         inner = explained(statement)
@@ -167,6 +182,14 @@ def query(root: Root, statement: str, extension: Extension | None = None) -> pa.
     """
     with connect(root, extension) as connection:
         return connection.query(statement)
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    try:
+        with reader:
+            yield from reader
+    except (pa.ArrowException, OSError) as error:  # how Arrow hands on what DuckDB met after the first batch
+        raise _translated(duckdb.Error(str(error))) from None
 
 
 def view_columns(spec: TableSpec) -> dict[str, str]:

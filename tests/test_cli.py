@@ -49,6 +49,7 @@ def test_every_verb_has_help_with_an_example() -> None:
             ["sql", "SELECT 1", "--format", "csv", "--out", "/nonexistent/x.csv"],
             "/nonexistent/x.csv cannot be written",
         ),
+        (["sql", "SELECT 1", "--out", "answer.txt"], "give a name that ends so"),
         (["compact", "--table", "quote"], "there is no table 'quote'"),
         (["compact", "--date", "yesterday"], "write it like 2026-11-20"),
         (["collect", "--for", "soon"], "write it like 20s, 10m or 2h"),
@@ -214,3 +215,36 @@ def test_a_place_that_cannot_hold_a_lake_is_told_in_one_line(tmp_path: Path) -> 
     result = runner.invoke(app, ["--config", str(tmp_path), "status"])
     assert result.exit_code == 2
     assert result.stderr == f"lake: settings file {tmp_path} cannot be read: Is a directory\n"
+
+
+def test_a_large_answer_is_cut_for_people_and_whole_for_programs(lake: Root, tmp_path: Path) -> None:
+    shown = run(lake, "sql", "SELECT range AS n FROM range(200_000)")
+    assert shown.exit_code == 0
+    assert "999 " in shown.stdout
+    assert "1,001" not in shown.stdout
+    assert "the first 1,000 rows" in shown.stderr
+    for name, rows_in in (("n.csv", _csv_rows), ("n.json", _json_rows), ("n.parquet", _parquet_rows)):
+        out = tmp_path / name
+        result = run(lake, "sql", "SELECT range AS n FROM range(200_000)", "--out", str(out))
+        assert result.exit_code == 0, result.output
+        assert rows_in(out) == list(range(200_000)), name
+
+
+def test_a_query_that_fails_half_way_leaves_no_file(lake: Root, tmp_path: Path) -> None:
+    late = "SELECT if(range < 900_000, '1', 'x')::INT FROM range(1_000_000)"
+    result = run(lake, "sql", late, "--out", str(tmp_path / "n.csv"))
+    assert result.exit_code == 2, result.output
+    assert "Could not convert string 'x'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def _csv_rows(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().splitlines()[1:]]
+
+
+def _json_rows(path: Path) -> list[int]:
+    return [row["n"] for row in json.loads(path.read_text())]
+
+
+def _parquet_rows(path: Path) -> list[int]:
+    return list(pq.read_table(path)["n"].to_pylist())
