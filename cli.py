@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import enum
 import errno
 import itertools
 import logging
@@ -25,7 +24,7 @@ from typer.core import TyperGroup
 from lake.commands import book
 from lake.display import show, working
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Invocation, JsonFlag, as_days, as_seconds
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, surface
 from quality.commands import status, verify
 
@@ -48,6 +47,16 @@ class _Group(TyperGroup):
     """Turns our errors, and what the file system refuses, into one line and an exit code; anything else is a bug
     and shows its traceback.
     """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Every verb with its whole first sentence; by default it is cut where the line ends."""
+        del ctx
+        verbs = [
+            (name, " ".join((verb.help or "").split("\n\n")[0].split()))
+            for name, verb in self.commands.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(verbs)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -104,15 +113,6 @@ def sections() -> dict[str, type]:
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
     }
-
-
-class Format(enum.StrEnum):
-    """How `lake sql` gives its answer."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
 
 
 def _version(value: bool) -> None:
@@ -217,15 +217,16 @@ def collect(
 
     Example: lake --root /volume1/lake collect --for 60s
     """
-    from collectors.daemon import record
+    from collectors.daemon import record, stream_folder
     from collectors.ops.settings import OpsSettings
     from lake.logs import logging_to
     from quality.watching import live_line
 
     this: Invocation = context.obj
-    root = this.root(create=True)
     settings = this.settings("collect", {"ws_url": ws_url, "rest_url": rest_url})
-    folder = root.stream(stream)
+    seconds = as_seconds(run_for) if run_for else None
+    root = this.root(create=True)
+    folder = stream_folder(root, stream)
     with (
         logging_to(root.logs, f"collect-{folder.name}", this.settings("log")),
         live_line() as on_beat,
@@ -236,11 +237,15 @@ def collect(
             settings,
             this.settings("spool"),
             stream=stream,
-            seconds=as_seconds(run_for) if run_for else None,
+            seconds=seconds,
             ops=OpsSettings(this.settings("heartbeat"), this.settings("metrics")),
             on_beat=on_beat,
         )
     show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
+    if seconds is not None and not summary.frames:
+        raise TransientError(
+            f"nothing came from {settings.ws_url} in {run_for}; see above, or logs/collect-{stream}.log"
+        )
 
 
 @contextlib.contextmanager
@@ -285,6 +290,10 @@ def ingest(
             leash_fd = sys.stdin.fileno() if leash else None
             follow_spool(*places, streams=stream, leash=leash_fd, beside=_beside_ingest(this))
         return
+    for name in stream or ():
+        if not places[0].stream(name).is_dir():
+            known = ", ".join(places[0].streams()) or "none yet"
+            raise InputError(f"there is no stream {name!r} in the spool; there are: {known}")
     report = ingest_once(*places, streams=stream)
     show(report.as_rows(), title="ingested", as_json=as_json)
 
@@ -358,7 +367,7 @@ def sql(
     from pipeline.derive_greeks import sql_greeks
 
     this: Invocation = context.obj
-    form = _form(output, out)
+    form = form_of(output, out)
     root = this.root()
     with connect(root, sql_greeks(root)) as connection:
         schema, batches = connection.stream(statement)
@@ -370,21 +379,6 @@ def sql(
     if len(rows) > ROWS_SHOWN:
         advice = "for all of them add --out FILE.csv, or --format csv"
         typer.echo(f"lake: these are the first {ROWS_SHOWN:,} rows; {advice}", err=True)
-
-
-def _form(output: Format | None, out: Path | None) -> Format:
-    """In which form an answer goes `out`; raises InputError where that cannot be."""
-    if out is None:
-        if output is Format.parquet:
-            raise InputError("--format parquet needs a file: add --out FILE.parquet")
-        return output or Format.table
-    ending = out.suffix.removeprefix(".").lower()
-    known = {form.value for form in Format if form is not Format.table}
-    if output is None and ending in known:
-        return Format(ending)
-    if output in (None, Format.table):
-        raise InputError(f"--out {out}: say --format csv, json or parquet, or give a name that ends so")
-    return output
 
 
 @app.command()
@@ -418,9 +412,13 @@ def demo(
             typer.secho(f"\n{question}", bold=True)
             _step([*lake, "sql", statement], shown=f'lake --root {root} sql "{statement}"')
     typer.secho("\nNext", bold=True)
-    typer.echo(f'  lake --root {root} sql "FROM book LIMIT 5"     any SQL over what was recorded')
-    typer.echo(f"  lake --root {root} status                     what the lake holds")
-    typer.echo("  lake --root mylake collect --for 60s           the same from Deribit itself")
+    typer.echo("  . .venv/bin/activate        if your shell does not know the command lake")
+    for command, what in (
+        (f'lake --root {root} sql "FROM book LIMIT 5"', "any SQL over what was recorded"),
+        (f"lake --root {root} status", "what the lake holds"),
+        ("lake --root mylake collect --for 60s", "the same from Deribit itself"),
+    ):
+        typer.echo(f"  {command:<46}  {what}")
 
 
 def _step(arguments: list[str], *, shown: str | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +24,10 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     this: Invocation = context.obj
     report = verify_lake(this.root())
-    show(report.as_rows(), title="verified", as_json=as_json)
+    if as_json:
+        show(report.as_rows(), as_json=True)
+    else:
+        _show_filled(report.as_rows(), "verified", "checked")
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:
@@ -59,4 +63,15 @@ def status(
         typer.echo(json.dumps(report, default=str, indent=1))
         return
     for title, rows in report.items():
-        show(rows, title=title)
+        if title == "tables":
+            _show_filled(rows, title, "table")
+        else:
+            show(rows, title=title)
+
+
+def _show_filled(rows: Sequence[Mapping[str, Any]], title: str, name: str) -> None:
+    """Show the tables that have rows, and only the names of the others."""
+    empty = [str(row[name]).removeprefix("table ") for row in rows if row["rows"] == row["files"] == 0]
+    show([row for row in rows if row["rows"] != 0 or row["files"] != 0], title=title)
+    if empty:
+        typer.echo(f"nothing yet in {', '.join(empty)}")

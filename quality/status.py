@@ -97,7 +97,8 @@ def _disk(root: Root) -> dict[str, Any]:
     usage = shutil.disk_usage(root.path)
     quarantined = [p for p in root.quarantine.rglob("*") if p.is_file()]
     return {
-        "used": f"{100 * usage.used / usage.total:.1f} %",
+        # As df says: what is kept back for root can be had by nobody else.
+        "used": f"{100 * usage.used / (usage.used + usage.free):.1f} %",
         "free bytes": usage.free,
         "files in quarantine": len(quarantined),
     }

@@ -49,6 +49,13 @@ def test_every_verb_has_help_with_an_example() -> None:
             ["sql", "SELECT 1", "--format", "csv", "--out", "/nonexistent/x.csv"],
             "/nonexistent/x.csv cannot be written",
         ),
+        (["collect", "--ws-url", "nonsense"], "give an address that begins with wss://, ws://"),
+        (["collect", "--rest-url", "http://"], "give an address that begins with https://, http://"),
+        (["ingest", "--stream", "nope"], "there is no stream 'nope' in the spool"),
+        (
+            ["backfill", "trades", "--from", "2026-01-02", "--to", "2026-01-01"],
+            "--from 2026-01-02 is after --to 2026-01-01",
+        ),
         (["sql", "SELECT 1", "--out", "answer.txt"], "give a name that ends so"),
         (["compact", "--table", "quote"], "there is no table 'quote'"),
         (["compact", "--date", "yesterday"], "write it like 2026-11-20"),

@@ -42,7 +42,8 @@ class Choice:
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
                 raise InputError(f"--instrument {name!r} is no instrument's name, such as BTC-PERPETUAL")
         if self.start is not None and self.end is not None and self.start >= self.end:
-            raise InputError(f"--from {self.start:%Y-%m-%d} is not before --to {self.end:%Y-%m-%d}")
+            last = self.end - dt.timedelta(days=1)
+            raise InputError(f"--from {self.start:%Y-%m-%d} is after --to {last:%Y-%m-%d}")
         if self.strikes is not None and self.strikes[0] > self.strikes[1]:
             raise InputError("--strikes LOW-HIGH: the first must not be above the second")
 

@@ -62,7 +62,8 @@ def draw(
             written.append(pictures.save(figure, target / f"{stem}-series.png"))
     if not written:
         raise InputError(
-            f"there is no surface to draw between {first} and {last}; give another --date or --at"
+            f"no surface of these days until {last:%Y-%m-%d %H:%M} is on record; without --at there is one every "
+            "full hour (--every); try --at last, or another --date"
         )
     return written
 
