@@ -66,7 +66,8 @@ class _Group(TyperGroup):
         except OSError as error:
             if error.errno not in REFUSED_BY_FILE_SYSTEM:
                 raise
-            typer.echo(f"lake: {error.filename or 'a file'} cannot be used: {error.strerror}", err=True)
+            place = f"{error.filename} cannot be used: " if error.filename else ""
+            typer.echo(f"lake: {place}{error.strerror}", err=True)
             raise typer.Exit(1 if error.errno in FULL else 2) from error
 
 

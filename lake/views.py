@@ -11,6 +11,7 @@ loaded, and only files that can hold such rows given to the views: to match 15,0
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -31,6 +32,7 @@ from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
 from lake.schema import TABLES, UNROUNDED, TableSpec
 
+_OF_A_FILE: Final = re.compile(r"Failed to read file|file '[^'\n]*\.parquet'")
 STREAM_ROWS: Final = 65_536
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
@@ -229,6 +231,7 @@ def _sql_type(kind: pa.DataType) -> str:
 
 def _translated(error: duckdb.Error) -> QueryError | CorruptionError:
     # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
-    if isinstance(error, duckdb.IOException) or "Failed to read file" in str(error):
-        return CorruptionError(f"{error}; run `lake verify`")
+    if isinstance(error, duckdb.IOException) or _OF_A_FILE.search(str(error)):
+        what, _, _ = str(error).partition("\n\nLINE ")
+        return CorruptionError(f"{what}; run `lake verify`")
     return QueryError(str(error))

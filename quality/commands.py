@@ -61,12 +61,18 @@ def status(
     report = lake_status(root)
     if as_json:
         typer.echo(json.dumps(report, default=str, indent=1))
-        return
+        raise typer.Exit(1 if any(row["trouble"] for row in report["tables"]) else 0)
+    troubles = [row for row in report["tables"] if row["trouble"]]
     for title, rows in report.items():
         if title == "tables":
-            _show_filled(rows, title, "table")
+            figures = [{k: v for k, v in row.items() if k != "trouble"} for row in rows]
+            _show_filled(figures, title, "table")
         else:
             show(rows, title=title)
+    for row in troubles:
+        typer.echo(f"lake: table {row['table']}: {row['trouble']}", err=True)
+    if troubles:
+        raise typer.Exit(1)
 
 
 def _show_filled(rows: Sequence[Mapping[str, Any]], title: str, name: str) -> None:

@@ -6,6 +6,7 @@ import shutil
 from typing import Any, Final
 
 from lake.delta import Table
+from lake.errors import LakeError
 from lake.ledger import complete_to
 from lake.root import Root
 from lake.schema import TABLES
@@ -45,6 +46,14 @@ def live(root: Root) -> dict[str, list[dict[str, Any]]]:
 
 
 def _table(root: Root, name: str) -> dict[str, Any]:
+    try:
+        return _table_figures(root, name)
+    except LakeError as error:  # one damaged table must not hide how all the others are
+        unknown = dict.fromkeys(("rows", "files", "bytes", "bytes/row", "first", "last"))
+        return {"table": name, **unknown, "trouble": f"{error}; see `lake verify`"}
+
+
+def _table_figures(root: Root, name: str) -> dict[str, Any]:
     table = Table.find(root, TABLES[name])
     files = table.files() if table else []
     rows = sum(file.rows for file in files)
@@ -60,6 +69,7 @@ def _table(root: Root, name: str) -> dict[str, Any]:
         "bytes/row": round(size / rows, 1) if rows else None,
         "first": span[0],
         "last": span[1],
+        "trouble": None,
     }
 
 
@@ -67,16 +77,19 @@ def _stream(root: Root, name: str) -> dict[str, Any]:
     folder = root.stream(name)
     sealed, unsealed = sealed_segments(folder), open_segments(folder)
     end = sealed[-1].end_offset if sealed else 0
-    done = 0
+    done: int | None = 0
     if sealed:
-        done = _ingested(root, sealed[-1].stream)
+        try:
+            done = _ingested(root, sealed[-1].stream)
+        except LakeError:  # told beside the table that it is about
+            done = None
     return {
         "stream": name,
         "sealed": len(sealed),
         "open": len(unsealed),
         "records sealed": end,
         "records ingested": done,
-        "waiting": end - done,
+        "waiting": None if done is None else end - done,
         "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
     }
 

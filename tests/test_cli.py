@@ -136,15 +136,40 @@ def test_status_and_verify_speak_json(lake: Root) -> None:
 
 def test_verify_finds_a_flipped_bit_and_exits_1(lake: Root, tmp_path: Path) -> None:
     damaged = kit.copy_of(lake, tmp_path / "damaged")
-    victim = max(
-        (damaged.path / "tables" / "quotes").rglob("*.parquet"), key=lambda path: path.stat().st_size
-    )
+    victim = _largest_file_of_quotes(damaged)
+    group = pq.read_metadata(victim).row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    chunk = max(
+        chunks, key=lambda one: one.total_compressed_size
+    )  # mostly rows; a header has bits without a meaning
     content = bytearray(victim.read_bytes())
-    content[len(content) // 3] ^= 1
+    content[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 1
     victim.write_bytes(content)
     result = run(damaged, "verify")
     assert result.exit_code == 1
     assert victim.name in result.output
+
+
+def test_status_shows_the_rest_of_a_damaged_lake_and_sends_to_verify(lake: Root, tmp_path: Path) -> None:
+    damaged = kit.copy_of(lake, tmp_path / "damaged")
+    victim = _largest_file_of_quotes(damaged)
+    victim.write_bytes(victim.read_bytes()[:1000])
+    (damaged.path / "tables" / "trades" / "_delta_log" / f"{0:020}.json").write_text("no JSON")
+    told = run(damaged, "status")
+    assert told.exit_code == 1
+    assert "index_prices" in told.stdout
+    for name in ("quotes", "trades"):
+        assert any(f"table {name}: " in line and "`lake verify`" in line for line in told.stderr.splitlines())
+    assert run(damaged, "status", "--json").exit_code == 1
+    asked = run(damaged, "sql", "SELECT max(mark_price) FROM quotes")
+    assert asked.exit_code == 1
+    assert victim.name in asked.stderr
+    assert asked.stderr.endswith("run `lake verify`\n")
+
+
+def _largest_file_of_quotes(root: Root) -> Path:
+    files = (root.path / "tables" / "quotes").rglob("*.parquet")
+    return max(files, key=lambda path: path.stat().st_size)
 
 
 def test_newer_lake_is_left_alone(tmp_path: Path) -> None:
