@@ -62,7 +62,7 @@ def draw(
             written.append(pictures.save(figure, target / f"{stem}-series.png"))
     if not written:
         raise InputError(
-            f"no surface of these days until {last:%Y-%m-%d %H:%M} is on record; without --at there is one every "
+            f"there is no surface to draw until {last:%Y-%m-%d %H:%M}; without --at they are of every "
             "full hour (--every); try --at last, or another --date"
         )
     return written

@@ -97,7 +97,7 @@ def test_pictures_need_a_surface(root: Root, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--at", "noon"], "is no time"),
+        (["--at", "noon"], "is no instant"),
         (["--at", "2026-03-02T12:00", "--date", "2026-03-02"], "not both"),
         (["--every", "hourly"], "is no duration"),
         (["--every", "2d"], "change --every"),
