@@ -176,7 +176,7 @@ def simulate(
     """
     import asyncio
 
-    from collectors.simulator import SimulatorSettings, run
+    from collectors.simulator import Simulator, SimulatorSettings, run
     from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
 
     if context.args and not replay:
@@ -195,9 +195,15 @@ def simulate(
         rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
         history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
-    asyncio.run(
-        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
-    )
+
+    def tell(venue: Simulator) -> None:
+        typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}")
+        if sys.stderr.isatty():
+            typer.echo("\nRecord it, in another terminal:", err=True)
+            command = f"lake --root sim-lake collect --ws-url {venue.ws_url} --rest-url {venue.rest_url}"
+            typer.echo(f"  {command}\n\nCtrl-C ends it.", err=True)
+
+    asyncio.run(run(settings, tell))
 
 
 @app.command()
@@ -242,7 +248,8 @@ def collect(
             ops=OpsSettings(this.settings("heartbeat"), this.settings("metrics")),
             on_beat=on_beat,
         )
-    show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
+    told = {**dataclasses.asdict(summary), "seconds": round(summary.seconds, 3)}
+    show([told], title=f"recorded into {root.path}", as_json=as_json)
     if seconds is not None and not summary.frames:
         raise TransientError(
             f"nothing came from {settings.ws_url} in {run_for}; see above, or logs/collect-{stream}.log"

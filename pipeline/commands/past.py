@@ -46,7 +46,9 @@ def import_(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+    console = Console(stderr=True)
+    off = as_json or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=off) as progress:
         task = progress.add_task("import", total=size)
         report = import_files(
             this.root(create=True), files, form, on_bytes=lambda n: progress.advance(task, n)
