@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -165,6 +166,16 @@ def test_status_shows_the_rest_of_a_damaged_lake_and_sends_to_verify(lake: Root,
     assert asked.exit_code == 1
     assert victim.name in asked.stderr
     assert asked.stderr.endswith("run `lake verify`\n")
+
+
+def test_verify_finds_bounds_in_the_log_that_hide_rows(lake: Root, tmp_path: Path) -> None:
+    damaged = kit.copy_of(lake, tmp_path / "damaged")
+    for commit in (damaged.path / "tables" / "quotes" / "_delta_log").glob("*.json"):
+        text = commit.read_text()
+        commit.write_text(re.sub(r'(maxValues.{1,99}?"ts\\":\\")\d{4}', r"\g<1>2001", text))
+    told = run(damaged, "verify")
+    assert told.exit_code == 1, told.output
+    assert "holds ts beyond the bounds in the log" in told.stderr
 
 
 def _largest_file_of_quotes(root: Root) -> Path:
