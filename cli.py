@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import enum
 import errno
+import itertools
 import logging
 import os
 import sys
@@ -24,7 +24,7 @@ from typer.core import TyperGroup
 from lake.commands import book
 from lake.display import show, working
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Invocation, JsonFlag, as_days, as_seconds
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, surface
 from quality.commands import status, verify
 
@@ -36,6 +36,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
+ROWS_SHOWN: Final = 1_000
+"""Of an answer in the form of a table: nobody reads more, and to lay them out takes long."""
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED_BY_FILE_SYSTEM: Final = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 """What the place of a lake or file can do to any verb; that is told in one line too."""
@@ -46,6 +48,16 @@ class _Group(TyperGroup):
     and shows its traceback.
     """
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Every verb with its whole first sentence; by default it is cut where the line ends."""
+        del ctx
+        verbs = [
+            (name, " ".join((verb.help or "").split("\n\n")[0].split()))
+            for name, verb in self.commands.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(verbs)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -54,7 +66,8 @@ class _Group(TyperGroup):
         except OSError as error:
             if error.errno not in REFUSED_BY_FILE_SYSTEM:
                 raise
-            typer.echo(f"lake: {error.filename or 'a file'} cannot be used: {error.strerror}", err=True)
+            place = f"{error.filename} cannot be used: " if error.filename else ""
+            typer.echo(f"lake: {place}{error.strerror}", err=True)
             raise typer.Exit(1 if error.errno in FULL else 2) from error
 
 
@@ -101,15 +114,6 @@ def sections() -> dict[str, type]:
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
     }
-
-
-class Format(enum.StrEnum):
-    """How `lake sql` gives its answer."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
 
 
 def _version(value: bool) -> None:
@@ -172,7 +176,7 @@ def simulate(
     """
     import asyncio
 
-    from collectors.simulator import SimulatorSettings, run
+    from collectors.simulator import Simulator, SimulatorSettings, run
     from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
 
     if context.args and not replay:
@@ -191,9 +195,15 @@ def simulate(
         rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
         history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
-    asyncio.run(
-        run(settings, lambda venue: typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}"))
-    )
+
+    def tell(venue: Simulator) -> None:
+        typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}")
+        if sys.stderr.isatty():
+            typer.echo("\nRecord it, in another terminal:", err=True)
+            command = f"lake --root sim-lake collect --ws-url {venue.ws_url} --rest-url {venue.rest_url}"
+            typer.echo(f"  {command}\n\nCtrl-C ends it.", err=True)
+
+    asyncio.run(run(settings, tell))
 
 
 @app.command()
@@ -214,15 +224,16 @@ def collect(
 
     Example: lake --root /volume1/lake collect --for 60s
     """
-    from collectors.daemon import record
+    from collectors.daemon import record, stream_folder
     from collectors.ops.settings import OpsSettings
     from lake.logs import logging_to
     from quality.watching import live_line
 
     this: Invocation = context.obj
-    root = this.root(create=True)
     settings = this.settings("collect", {"ws_url": ws_url, "rest_url": rest_url})
-    folder = root.stream(stream)
+    seconds = as_seconds(run_for) if run_for else None
+    root = this.root(create=True)
+    folder = stream_folder(root, stream)
     with (
         logging_to(root.logs, f"collect-{folder.name}", this.settings("log")),
         live_line() as on_beat,
@@ -233,11 +244,16 @@ def collect(
             settings,
             this.settings("spool"),
             stream=stream,
-            seconds=as_seconds(run_for) if run_for else None,
+            seconds=seconds,
             ops=OpsSettings(this.settings("heartbeat"), this.settings("metrics")),
             on_beat=on_beat,
         )
-    show([dataclasses.asdict(summary)], title=f"recorded into {root.path}", as_json=as_json)
+    told = {**dataclasses.asdict(summary), "seconds": round(summary.seconds, 3)}
+    show([told], title=f"recorded into {root.path}", as_json=as_json)
+    if seconds is not None and not summary.frames:
+        raise TransientError(
+            f"nothing came from {settings.ws_url} in {run_for}; see above, or logs/collect-{stream}.log"
+        )
 
 
 @contextlib.contextmanager
@@ -282,6 +298,10 @@ def ingest(
             leash_fd = sys.stdin.fileno() if leash else None
             follow_spool(*places, streams=stream, leash=leash_fd, beside=_beside_ingest(this))
         return
+    for name in stream or ():
+        if not places[0].stream(name).is_dir():
+            known = ", ".join(places[0].streams()) or "none yet"
+            raise InputError(f"there is no stream {name!r} in the spool; there are: {known}")
     report = ingest_once(*places, streams=stream)
     show(report.as_rows(), title="ingested", as_json=as_json)
 
@@ -338,7 +358,12 @@ for verb in (book, compact, import_, backfill, candles, basis, chain, surface, g
 def sql(
     context: typer.Context,
     statement: Annotated[str, typer.Argument(help="One SQL statement; tables are views: quotes, trades, …")],
-    output: Annotated[Format, typer.Option("--format", help="table, csv, json or parquet.")] = Format.table,
+    output: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="table, csv, json or parquet; by default what --out ends in, or a table."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Answer one SQL statement (DuckDB's dialect) over the lake; it cannot change the lake.
@@ -346,18 +371,22 @@ def sql(
     Example: lake sql "SELECT instrument, count(*) AS ticks FROM quotes GROUP BY ALL ORDER BY ticks DESC LIMIT 5"
     """
     from lake.answers import write_answer
-    from lake.views import query
+    from lake.views import connect
     from pipeline.derive_greeks import sql_greeks
 
     this: Invocation = context.obj
-    if output is Format.parquet and out is None:
-        raise InputError("--format parquet needs a file: add --out FILE.parquet")
+    form = form_of(output, out)
     root = this.root()
-    answer = query(root, statement, sql_greeks(root))
-    if output is Format.table and out is None:
-        show(answer.to_pylist())
-    else:
-        write_answer(answer, "csv" if output is Format.table else output.value, out)
+    with connect(root, sql_greeks(root)) as connection:
+        schema, batches = connection.stream(statement)
+        if form is not Format.table:
+            write_answer(schema, batches, form.value, out)
+            return
+        rows = list(itertools.islice((row for batch in batches for row in batch.to_pylist()), ROWS_SHOWN + 1))
+    show(rows[:ROWS_SHOWN])
+    if len(rows) > ROWS_SHOWN:
+        advice = "for all of them add --out FILE.csv, or --format csv"
+        typer.echo(f"lake: these are the first {ROWS_SHOWN:,} rows; {advice}", err=True)
 
 
 @app.command()
@@ -391,9 +420,13 @@ def demo(
             typer.secho(f"\n{question}", bold=True)
             _step([*lake, "sql", statement], shown=f'lake --root {root} sql "{statement}"')
     typer.secho("\nNext", bold=True)
-    typer.echo(f'  lake --root {root} sql "FROM book LIMIT 5"     any SQL over what was recorded')
-    typer.echo(f"  lake --root {root} status                     what the lake holds")
-    typer.echo("  lake --root mylake collect --for 60s           the same from Deribit itself")
+    typer.echo("  . .venv/bin/activate        if your shell does not know the command lake")
+    for command, what in (
+        (f'lake --root {root} sql "FROM book LIMIT 5"', "any SQL over what was recorded"),
+        (f"lake --root {root} status", "what the lake holds"),
+        ("lake --root mylake collect --for 60s", "the same from Deribit itself"),
+    ):
+        typer.echo(f"  {command:<46}  {what}")
 
 
 def _step(arguments: list[str], *, shown: str | None = None) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from collectors.aftermath import unrecorded
@@ -46,9 +47,7 @@ def record(
         BusyError: another process records this stream.
         VenueUnavailableError, VenueRefusedError: see `Recorder.run`.
     """
-    if stream.partition("-")[0] != VENUE:
-        raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
-    folder = root.stream(stream)
+    folder = stream_folder(root, stream)
     open_spool = partial(
         SpoolWriter, folder, spool_settings, on_durable=on_durable, quarantine=root.quarantine / "spool"
     )
@@ -56,6 +55,13 @@ def record(
         recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
         operations.watch(recorder, spool)
         return asyncio.run(_run(recorder, seconds, operations))
+
+
+def stream_folder(root: Root, stream: str) -> Path:
+    """The folder of the spool stream; raises InputError where its name does not begin with the venue's."""
+    if stream.partition("-")[0] != VENUE:
+        raise InputError(f"stream {stream!r}: begin the name with the venue, such as {VENUE} or {VENUE}-b")
+    return root.stream(stream)
 
 
 async def _run(recorder: Recorder, seconds: float | None, operations: Operations) -> RecordingSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from collectors.backoff import BackoffSettings
 from collectors.transport import TRANSPORTS, TransportSettings
@@ -100,6 +101,8 @@ class CollectorSettings:
     """Bounds of one WebSocket connection."""
 
     def __post_init__(self) -> None:
+        check_address("ws_url", self.ws_url, "wss", "ws")
+        check_address("rest_url", self.rest_url, "https", "http")
         _within("connections_max", self.connections_max, 1, CONNECTIONS_PER_ADDRESS_MAX)
         _within("channels_per_call", self.channels_per_call, 1, CHANNELS_PER_CALL_MAX)
         _within("channels_per_connection", self.channels_per_connection, 2, 1 << 20)
@@ -149,6 +152,13 @@ class CollectorSettings:
         """`shard` as numbers: which part of how many; (1, 1) where everything is recorded."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
         return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def check_address(name: str, url: str, *schemes: str) -> None:
+    """Raises SettingsError unless `url` is an address of one of `schemes` with a host in it."""
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise SettingsError(f"{name} {url!r}: give an address that begins with {'://, '.join(schemes)}://")
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

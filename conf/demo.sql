@@ -18,8 +18,8 @@ smile AS (
     WHERE instrument LIKE '%-C' AND delta BETWEEN 0.03 AND 0.97
 )
 SELECT strike::INT AS strike, mark_price, mark_iv, round(own_iv, 2) AS own_iv, delta, round(own_delta, 5) AS own_delta,
-       vega, round(own_vega, 5) AS own_vega, theta, round(own_theta, 5) AS own_theta,
-       bar(mark_iv - min(mark_iv) OVER (), -1, 1 + max(mark_iv) OVER () - min(mark_iv) OVER (), 24) AS smile
+       theta, round(own_theta, 5) AS own_theta,
+       bar(mark_iv - min(mark_iv) OVER (), -1, 1 + max(mark_iv) OVER () - min(mark_iv) OVER (), 16) AS smile
 FROM smile
 WHERE expiry = (SELECT expiry FROM smile GROUP BY expiry ORDER BY count(*) DESC LIMIT 1)
 ORDER BY strike;

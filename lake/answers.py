@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -15,36 +15,44 @@ import pyarrow.parquet
 from lake.display import plain
 from lake.errors import InputError
 
-JSON_BATCH_ROWS: Final = 10_000
 
-
-def write_answer(answer: pa.Table, form: str, out: Path | None) -> None:
-    """Write `answer` as `form` (csv, json or parquet) to `out`, or to standard output where that is None.
+def write_answer(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, out: Path | None) -> None:
+    """Write `batches` as `form` (csv, json or parquet) to `out`, or to standard output where that is None.
 
     CSV has a header, leaves nulls empty and writes lists as JSON; JSON is a list of objects, one to a line, with times
-    in ISO 8601 and null for what JSON cannot say (NaN, infinities).
+    in ISO 8601 and null for what JSON cannot say (NaN, infinities). Where `batches` end in an error, no file is left.
 
     Raises:
         InputError: `out` cannot be written.
     """
     if out is None:
-        _write(answer, form, sys.stdout.buffer)
+        _write(schema, batches, form, sys.stdout.buffer)
         sys.stdout.flush()
         return
     try:
-        with out.open("wb") as file:
-            _write(answer, form, file)
+        file = out.open("wb")
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from error
+    try:
+        with file:
+            _write(schema, batches, form, file)
+    except BaseException:
+        if out.is_file() and not out.is_symlink():
+            out.unlink()
+        raise
 
 
-def _write(answer: pa.Table, form: str, file: BinaryIO) -> None:
+def _write(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, file: BinaryIO) -> None:
     if form == "csv":
-        pyarrow.csv.write_csv(_flat(answer), file)
+        with pyarrow.csv.CSVWriter(file, _flat(schema.empty_table()).schema) as csv:
+            for batch in batches:
+                csv.write_table(_flat(pa.table(batch)))
     elif form == "parquet":
-        pyarrow.parquet.write_table(answer, file, compression="zstd")
+        with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as parquet:
+            for batch in batches:
+                parquet.write_batch(batch)
     else:
-        for piece in _json_pieces(answer):
+        for piece in _json_pieces(batches):
             file.write(piece.encode())
 
 
@@ -59,10 +67,10 @@ def _flat(answer: pa.Table) -> pa.Table:
     return answer
 
 
-def _json_pieces(answer: pa.Table) -> Iterator[str]:
+def _json_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
     yield "["
     separator = "\n"
-    for batch in answer.to_batches(max_chunksize=JSON_BATCH_ROWS):
+    for batch in batches:
         for row in batch.to_pylist():
             yield separator + json.dumps(plain(row), default=str)
             separator = ",\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+from lake.errors import InputError
 
 if TYPE_CHECKING:
     from lake.root import Root
@@ -21,6 +24,15 @@ SECONDS_PER_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 8
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 DayOption = Annotated[list[str] | None, typer.Option(help="Only this UTC day, YYYY-MM-DD; repeatable.")]
 MonthOption = Annotated[list[str] | None, typer.Option(help="Only this month, YYYY-MM; repeatable.")]
+
+
+class Format(enum.StrEnum):
+    """How `lake sql` gives its answer."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +91,18 @@ def as_instant(text: str) -> datetime.datetime:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no instant; write it like 2026-11-20T12:00") from None
     return found.astimezone(datetime.UTC) if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def form_of(output: Format | None, out: Path | None) -> Format:
+    """In which form an answer goes `out`; raises InputError where that cannot be."""
+    if out is None:
+        if output is Format.parquet:
+            raise InputError("--format parquet needs a file: add --out FILE.parquet")
+        return output or Format.table
+    ending = out.suffix.removeprefix(".").lower()
+    known = {form.value for form in Format if form is not Format.table}
+    if output is None and ending in known:
+        return Format(ending)
+    if output in (None, Format.table):
+        raise InputError(f"--out {out}: say --format csv, json or parquet, or give a name that ends so")
+    return output

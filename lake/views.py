@@ -11,6 +11,7 @@ loaded, and only files that can hold such rows given to the views: to match 15,0
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from lake.tables import Tables
 if TYPE_CHECKING:
     import duckdb  # 20 MB, which whoever asks nothing does not pay
 
+_OF_A_FILE: Final = re.compile(r"Failed to read file|file '[^'\n]*\.parquet'")
+STREAM_ROWS: Final = 65_536
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
 
@@ -126,6 +129,18 @@ class Connection:
             answer: pa.Table = self._sql.sql(statement, params=parameters).to_arrow_table()
             return answer
 
+    def stream(
+        self, statement: str, parameters: Parameters = None
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """As `query`, in batches as they are computed, so that an answer may be larger than memory.
+
+        Take all of them, or close the iterator, before the next statement.
+        """
+        with _errors_translated():
+            self._prepare(statement, parameters)
+            reader = self._sql.sql(statement, params=parameters).to_arrow_reader(STREAM_ROWS)
+        return reader.schema, _batches(reader)
+
     def _prepare(self, statement: str, parameters: Parameters) -> None:
         """Make sure that the statement only reads, and give the views the files it needs."""
         inner = explained(statement)
@@ -160,6 +175,14 @@ def query(root: Root, statement: str, extension: Extension | None = None) -> pa.
     """
     with connect(root, extension) as connection:
         return connection.query(statement)
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    try:
+        with reader:
+            yield from reader
+    except (pa.ArrowException, OSError) as error:  # how Arrow hands on what DuckDB met after the first batch
+        raise _translated(str(error)) from None
 
 
 def view_columns(spec: TableSpec) -> dict[str, str]:
@@ -204,8 +227,17 @@ def _errors_translated() -> Iterator[None]:
 
     try:
         yield
+    except duckdb.IOException as error:
+        raise _corruption(str(error)) from None
     except duckdb.Error as error:
-        # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
-        if isinstance(error, duckdb.IOException) or "Failed to read file" in str(error):
-            raise CorruptionError(f"{error}; run `lake verify`") from None
-        raise QueryError(str(error)) from None
+        raise _translated(str(error)) from None
+
+
+def _translated(message: str) -> QueryError | CorruptionError:
+    # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
+    return _corruption(message) if _OF_A_FILE.search(message) else QueryError(message)
+
+
+def _corruption(message: str) -> CorruptionError:
+    what, _, _ = message.partition("\n\nLINE ")
+    return CorruptionError(f"{what}; run `lake verify`")

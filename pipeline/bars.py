@@ -55,7 +55,9 @@ _AGREEMENT: Final = """
     SELECT b.instrument, count(*) AS "minutes compared",
         count(*) FILTER (WHERE b.open <> c.open OR b.high <> c.high OR b.low <> c.low OR b.close <> c.close)
             AS "prices differ",
-        count(*) FILTER (WHERE abs(b.volume - c.volume) > 1e-6 * greatest(b.volume, c.volume)) AS "volumes differ",
+        -- The venue rounds a volume to eight decimals.
+        count(*) FILTER (WHERE abs(b.volume - c.volume) > greatest(6e-9, 1e-6 * greatest(b.volume, c.volume)))
+            AS "volumes differ",
         max(abs(b.close / c.close - 1)) AS "largest difference of closes"
     FROM bars b JOIN candles c USING (venue, instrument, resolution, ts)
     WHERE b.source = 'trades' AND b.resolution = '1m' AND c.volume > 0

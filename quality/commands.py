@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +26,10 @@ def verify(context: typer.Context, as_json: JsonFlag = False) -> None:
     this: Invocation = context.obj
     root = this.root()
     report = verify_lake(root)
-    show(report.as_rows(), title="verified", as_json=as_json)
+    if as_json:
+        show(report.as_rows(), as_json=True)
+    else:
+        _show_filled(report.as_rows(), "verified", "checked")
     for problem in report.problems:
         typer.echo(f"lake: {problem}", err=True)
     if report.problems:
@@ -60,8 +64,25 @@ def status(
         watch_sections(lambda: live(root, tables))
         return
     report = lake_status(root)
+    troubles = [row for row in report["tables"] if row["trouble"]]
     if as_json:
         typer.echo(json.dumps(plain(report), indent=1))
-        return
+        raise typer.Exit(1 if troubles else 0)
     for title, rows in report.items():
-        show(rows, title=title)
+        if title == "tables":
+            figures = [{k: v for k, v in row.items() if k != "trouble"} for row in rows]
+            _show_filled(figures, title, "table")
+        else:
+            show(rows, title=title)
+    for row in troubles:
+        typer.echo(f"lake: table {row['table']}: {row['trouble']}", err=True)
+    if troubles:
+        raise typer.Exit(1)
+
+
+def _show_filled(rows: Sequence[Mapping[str, Any]], title: str, name: str) -> None:
+    """Show the tables that have rows, and only the names of the others."""
+    empty = [str(row[name]).removeprefix("table ") for row in rows if row["rows"] == row["files"] == 0]
+    show([row for row in rows if row["rows"] != 0 or row["files"] != 0], title=title)
+    if empty:
+        typer.echo(f"nothing yet in {', '.join(empty)}")

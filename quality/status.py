@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from lake.delta import Table
+from lake.errors import LakeError
 from lake.ledger import complete_to
 from lake.root import Root
 from lake.schema import TABLES
@@ -31,7 +32,7 @@ def status(root: Root) -> dict[str, list[dict[str, Any]]]:
     with connect(root) as sql:
         return {
             **live(root, tables),
-            "tables": [_table(name, tables.find(name)) for name in TABLES],
+            "tables": [_table(tables, name) for name in TABLES],
             "gaps": gaps_by_cause(sql),
             "book checks": last_checks(sql),
         }
@@ -48,7 +49,15 @@ def live(root: Root, tables: Tables) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _table(name: str, table: Table | None) -> dict[str, Any]:
+def _table(tables: Tables, name: str) -> dict[str, Any]:
+    try:
+        return _table_figures(name, tables.find(name))
+    except LakeError as error:  # one damaged table must not hide how all the others are
+        unknown = dict.fromkeys(("rows", "files", "bytes", "bytes/row", "first", "last"))
+        return {"table": name, **unknown, "trouble": f"{error}; see `lake verify`"}
+
+
+def _table_figures(name: str, table: Table | None) -> dict[str, Any]:
     files = table.files() if table else []
     rows = sum(file.rows for file in files)
     size = sum(file.size for file in files)
@@ -61,6 +70,7 @@ def _table(name: str, table: Table | None) -> dict[str, Any]:
         "bytes/row": round(size / rows, 1) if rows else None,
         "first": min((file.minimum[first] for file in files if first in file.minimum), default=None),
         "last": max((file.maximum[last] for file in files if last in file.maximum), default=None),
+        "trouble": None,
     }
 
 
@@ -68,27 +78,34 @@ def _stream(root: Root, name: str, tables: Tables) -> dict[str, Any]:
     folder = root.stream(name)
     sealed, unsealed = sealed_segments(folder), open_segments(folder)
     end = sealed[-1].end_offset if sealed else 0
-    coverage = tables.find("coverage")
-    done = 0
-    if sealed and coverage:
-        stream = sealed[-1].stream
-        done = complete_to(coverage, stream, partial(tables.reached, stream))
+    done: int | None = 0
+    if sealed:
+        try:
+            done = _ingested(tables, sealed[-1].stream)
+        except LakeError:  # told beside the table that it is about
+            done = None
     return {
         "stream": name,
         "sealed": len(sealed),
         "open": len(unsealed),
         "records sealed": end,
         "records ingested": done,
-        "waiting": end - done,
+        "waiting": None if done is None else end - done,
         "spool bytes": sum(segment.path.stat().st_size for segment in (*sealed, *unsealed)),
     }
+
+
+def _ingested(tables: Tables, stream: str) -> int:
+    coverage = tables.find("coverage")
+    return complete_to(coverage, stream, partial(tables.reached, stream)) if coverage else 0
 
 
 def _disk(root: Root) -> dict[str, Any]:
     usage = shutil.disk_usage(root.path)
     quarantined = [p for p in root.quarantine.rglob("*") if p.is_file()]
     return {
-        "used": f"{100 * usage.used / usage.total:.1f} %",
+        # As df says: what is kept back for root can be had by nobody else.
+        "used": f"{100 * usage.used / (usage.used + usage.free):.1f} %",
         "free bytes": usage.free,
         "files in quarantine": len(quarantined),
     }

@@ -17,6 +17,7 @@ A hole that is on record as a row in `gaps` is no problem of the proof; it is pa
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -33,6 +34,7 @@ from lake.content import content_hash
 from lake.datafile import FINISHED, HASH_MODULUS, DataFile
 from lake.delta import Table
 from lake.errors import LakeError
+from lake.file_pruning import STATISTICS_TOLERANCE
 from lake.ledger import behind, complete_to
 from lake.parquet import drop_duplicates
 from lake.root import Root
@@ -134,8 +136,10 @@ def _verify_file(table: Table, spec: TableSpec, file: DataFile) -> Iterator[str]
         yield f"{spec.name}/{file.path}: {broken}"
     rows, hashed, repeated = 0, 0, 0
     carried: pa.Table | None = None
+    outside: set[str] = set()
     for piece in _pieces(path, spec):
         rows += len(piece)
+        outside.update(name for name in spec.stats if not _within_bounds(piece[name], name, file))
         hashed = (hashed + content_hash(piece)) % HASH_MODULUS
         if file.origin == FINISHED:
             window = pa.concat_tables([carried, piece]) if carried is not None else piece
@@ -145,8 +149,21 @@ def _verify_file(table: Table, spec: TableSpec, file: DataFile) -> Iterator[str]
         yield f"{spec.name}/{file.path}: has {rows} rows, the log says {file.rows}"
     if hashed != file.content_hash:
         yield f"{spec.name}/{file.path}: content hash {hashed:016x}, the log says {file.content_hash:016x}"
+    for name in sorted(outside):
+        yield f"{spec.name}/{file.path}: holds {name} beyond the bounds in the log, which queries go by"
     if repeated:
         yield f"{spec.name}/{file.path}: {repeated} rows repeat a natural key"
+
+
+def _within_bounds(values: pa.ChunkedArray, name: str, file: DataFile) -> bool:
+    """Whether all `values` lie within what the log says of column `name` in `file`, as far as it says anything."""
+    found = pc.min_max(values).as_py()
+    low, high = file.minimum.get(name), file.maximum.get(name)
+    if found["min"] is None:
+        return True
+    slack = STATISTICS_TOLERANCE if isinstance(found["max"], datetime.datetime) else None
+    above = high is not None and found["max"] > (high if slack is None else high + slack)
+    return not above and (low is None or found["min"] >= low)
 
 
 def _pieces(path: Any, spec: TableSpec) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -49,6 +50,14 @@ def test_every_verb_has_help_with_an_example() -> None:
             ["sql", "SELECT 1", "--format", "csv", "--out", "/nonexistent/x.csv"],
             "/nonexistent/x.csv cannot be written",
         ),
+        (["collect", "--ws-url", "nonsense"], "give an address that begins with wss://, ws://"),
+        (["collect", "--rest-url", "http://"], "give an address that begins with https://, http://"),
+        (["ingest", "--stream", "nope"], "there is no stream 'nope' in the spool"),
+        (
+            ["backfill", "trades", "--from", "2026-01-02", "--to", "2026-01-01"],
+            "--from 2026-01-02 is after --to 2026-01-01",
+        ),
+        (["sql", "SELECT 1", "--out", "answer.txt"], "give a name that ends so"),
         (["compact", "--table", "quote"], "there is no table 'quote'"),
         (["compact", "--date", "yesterday"], "write it like 2026-11-20"),
         (["collect", "--for", "soon"], "write it like 20s, 10m or 2h"),
@@ -128,15 +137,50 @@ def test_status_and_verify_speak_json(lake: Root) -> None:
 
 def test_verify_finds_a_flipped_bit_and_exits_1(lake: Root, tmp_path: Path) -> None:
     damaged = kit.copy_of(lake, tmp_path / "damaged")
-    victim = max(
-        (damaged.path / "tables" / "quotes").rglob("*.parquet"), key=lambda path: path.stat().st_size
-    )
+    victim = _largest_file_of_quotes(damaged)
+    group = pq.read_metadata(victim).row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    chunk = max(
+        chunks, key=lambda one: one.total_compressed_size
+    )  # mostly rows; a header has bits without a meaning
     content = bytearray(victim.read_bytes())
-    content[len(content) // 3] ^= 1
+    content[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 1
     victim.write_bytes(content)
     result = run(damaged, "verify")
     assert result.exit_code == 1
     assert victim.name in result.output
+
+
+def test_status_shows_the_rest_of_a_damaged_lake_and_sends_to_verify(lake: Root, tmp_path: Path) -> None:
+    damaged = kit.copy_of(lake, tmp_path / "damaged")
+    victim = _largest_file_of_quotes(damaged)
+    victim.write_bytes(victim.read_bytes()[:1000])
+    (damaged.path / "tables" / "trades" / "_delta_log" / f"{0:020}.json").write_text("no JSON")
+    told = run(damaged, "status")
+    assert told.exit_code == 1
+    assert "index_prices" in told.stdout
+    for name in ("quotes", "trades"):
+        assert any(f"table {name}: " in line and "`lake verify`" in line for line in told.stderr.splitlines())
+    assert run(damaged, "status", "--json").exit_code == 1
+    asked = run(damaged, "sql", "SELECT max(mark_price) FROM quotes")
+    assert asked.exit_code == 1
+    assert victim.name in asked.stderr
+    assert asked.stderr.endswith("run `lake verify`\n")
+
+
+def test_verify_finds_bounds_in_the_log_that_hide_rows(lake: Root, tmp_path: Path) -> None:
+    damaged = kit.copy_of(lake, tmp_path / "damaged")
+    for commit in (damaged.path / "tables" / "quotes" / "_delta_log").glob("*.json"):
+        text = commit.read_text()
+        commit.write_text(re.sub(r'(maxValues.{1,99}?"ts\\":\\")\d{4}', r"\g<1>2001", text))
+    told = run(damaged, "verify")
+    assert told.exit_code == 1, told.output
+    assert "holds ts beyond the bounds in the log" in told.stderr
+
+
+def _largest_file_of_quotes(root: Root) -> Path:
+    files = (root.path / "tables" / "quotes").rglob("*.parquet")
+    return max(files, key=lambda path: path.stat().st_size)
 
 
 def test_newer_lake_is_left_alone(tmp_path: Path) -> None:
@@ -214,3 +258,36 @@ def test_a_place_that_cannot_hold_a_lake_is_told_in_one_line(tmp_path: Path) -> 
     result = runner.invoke(app, ["--config", str(tmp_path), "status"])
     assert result.exit_code == 2
     assert result.stderr == f"lake: settings file {tmp_path} cannot be read: Is a directory\n"
+
+
+def test_a_large_answer_is_cut_for_people_and_whole_for_programs(lake: Root, tmp_path: Path) -> None:
+    shown = run(lake, "sql", "SELECT range AS n FROM range(200_000)")
+    assert shown.exit_code == 0
+    assert "999 " in shown.stdout
+    assert "1,001" not in shown.stdout
+    assert "the first 1,000 rows" in shown.stderr
+    for name, rows_in in (("n.csv", _csv_rows), ("n.json", _json_rows), ("n.parquet", _parquet_rows)):
+        out = tmp_path / name
+        result = run(lake, "sql", "SELECT range AS n FROM range(200_000)", "--out", str(out))
+        assert result.exit_code == 0, result.output
+        assert rows_in(out) == list(range(200_000)), name
+
+
+def test_a_query_that_fails_half_way_leaves_no_file(lake: Root, tmp_path: Path) -> None:
+    late = "SELECT if(range < 900_000, '1', 'x')::INT FROM range(1_000_000)"
+    result = run(lake, "sql", late, "--out", str(tmp_path / "n.csv"))
+    assert result.exit_code == 2, result.output
+    assert "Could not convert string 'x'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def _csv_rows(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().splitlines()[1:]]
+
+
+def _json_rows(path: Path) -> list[int]:
+    return [row["n"] for row in json.loads(path.read_text())]
+
+
+def _parquet_rows(path: Path) -> list[int]:
+    return list(pq.read_table(path)["n"].to_pylist())

@@ -188,7 +188,9 @@ def _deliveries(planning: Planning, found: Plan) -> None:
         if not found.may_ask(name, rows, planning):
             continue
         last_us = (days_until * DAY_MS + SETTLED_AT_MS) * 1000 + 1
-        missing = lacking([(planning.start_ms * 1000, last_us)], ledger.times(rows))
+        # What is told of a day begins with its price: of the hours before the first one nothing can be had.
+        first_ms = -((SETTLED_AT_MS - planning.start_ms) // DAY_MS) * DAY_MS + SETTLED_AT_MS
+        missing = lacking([(first_ms * 1000, last_us)], ledger.times(rows))
         if not missing:
             continue
         work = partial(_ask_deliveries, name, missing[0][0] // 1000, planning.now_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from collectors.backoff import BackoffSettings
-from collectors.settings import CollectorSettings
+from collectors.settings import CollectorSettings, check_address
 from lake.errors import SettingsError
 
 CONCURRENCY_MAX = 24
@@ -55,11 +55,8 @@ class BackfillSettings:
     run adds a file to every day it touches); bounds memory, to about 15 times that beside what the process needs."""
 
     def __post_init__(self) -> None:
-        for name in ("rest_url", "history_url"):
-            if not getattr(self, name).startswith(("http://", "https://")):
-                raise SettingsError(
-                    f"{name} {getattr(self, name)!r}: use an address that begins with https://"
-                )
+        check_address("rest_url", self.rest_url, "https", "http")
+        check_address("history_url", self.history_url, "https", "http")
         if not 1 <= self.concurrency <= CONCURRENCY_MAX:
             raise SettingsError(f"concurrency {self.concurrency}: use a number from 1 to {CONCURRENCY_MAX}")
         for name, highest in (("trades_per_page", 10_000), ("recent_per_page", 1_000)):

@@ -38,7 +38,7 @@ def import_(
         form = TARDIS[tardis]
     else:
         raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
-    with _bytes_read(files) as on_bytes:
+    with _bytes_read(files, shown=not as_json) as on_bytes:
         report = import_files(this.root(create=True), files, form, on_bytes=on_bytes)
     show(report.files, title="imported", as_json=as_json)
     if report.refused:
@@ -47,8 +47,8 @@ def import_(
 
 
 @contextlib.contextmanager
-def _bytes_read(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal, told how many more bytes of `files` have been read; none where that is no terminal."""
+def _bytes_read(files: Sequence[Path], *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal, told how many more bytes of `files` have been read, if it is to be `shown`."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
@@ -59,7 +59,8 @@ def _bytes_read(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    off = not (shown and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=off) as progress:
         task = progress.add_task("import", total=sum(path.stat().st_size for path in files if path.is_file()))
         yield lambda count: progress.advance(task, count)
 

@@ -63,7 +63,8 @@ def draw(
             written.append(pictures.save(figure, target / f"{stem}-series.png"))
     if not written:
         raise InputError(
-            f"there is no surface to draw between {first} and {last}; give another --date or --at"
+            f"there is no surface to draw until {last:%Y-%m-%d %H:%M}; without --at they are of every "
+            "full hour (--every); try --at last, or another --date"
         )
     return written
 

@@ -116,7 +116,9 @@ def _numbers(smile: Smile) -> str:
     flags = [
         name for name, raised in (("butterfly!", smile.butterfly), ("calendar!", smile.calendar)) if raised
     ]
-    quotes = f"ATM {atm:.1f}   RR {rr25:+.1f}   BF {bf25:+.1f}"
+    quotes = f"ATM {atm:.1f}" + "".join(
+        f"   {name} {value:+.1f}" for name, value in (("RR", rr25), ("BF", bf25)) if math.isfinite(value)
+    )
     method = {"svi": "SVI", "essvi": "eSSVI"}[str(smile.method)]
     return f"{quotes}\n{method} on {smile.observed.source}, error {smile.errors.weighted:.2f} " + " ".join(
         flags

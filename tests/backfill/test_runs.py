@@ -189,6 +189,14 @@ def test_other_series_are_complete_and_not_asked_for_twice(
         assert report.rows == told["rows"] + deliveries["rows"]
 
 
+def test_settlements_since_midnight_of_a_day_are_complete(venue: SimulatorProcess, tmp_path: Path) -> None:
+    root = lake(tmp_path)
+    first = run(root, "settlements", settings(venue), currencies=("BTC",), start=since(5))
+    assert first.complete
+    assert first.rows > 0
+    assert run(root, "settlements", settings(venue), currencies=("BTC",), start=since(5)).requests == 0
+
+
 def test_instruments_of_both_hosts_are_listed_once_an_hour(venue: SimulatorProcess, tmp_path: Path) -> None:
     root = lake(tmp_path)
     everything = ("BTC", "ETH", "USDC")

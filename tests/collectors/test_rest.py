@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from collectors.deribit.rest import RestClient, RestReply
-from lake.errors import LakeError, VenueRefusedError, VenueUnavailableError
+from lake.errors import LakeError, SettingsError, VenueRefusedError, VenueUnavailableError
 from lake.events import decode_response, encode_response
 from tests.collectors.kit import run, settings
 from tests.collectors.venue import Venue, serving
@@ -107,11 +107,13 @@ def test_nobody_listening_is_unavailable_and_names_the_setting() -> None:
 
 def test_an_address_that_is_none_is_refused() -> None:
     async def scenario() -> None:
-        async with RestClient(settings(rest_url="not an address", rest_attempts=1)) as client:
+        async with RestClient(settings(rest_url="http://127.0.0.1:99999/api", rest_attempts=1)) as client:
             await client.get("get_time")
 
     with pytest.raises(VenueRefusedError, match="rest_url"):
         run(scenario())
+    with pytest.raises(SettingsError, match="rest_url 'not an address': give an address that begins with"):
+        settings(rest_url="not an address")
 
 
 def test_the_result_is_decoded_by_its_reader_only() -> None:

@@ -69,12 +69,14 @@ def test_lists_are_stored_plain_and_read_by_anybody(tmp_path: Path) -> None:
 
 
 def test_json_says_null_inside_lists_too(tmp_path: Path) -> None:
-    write_answer(table([[1.5, float("nan")], [float("inf")]]), "json", tmp_path / "out.json")
+    answer = table([[1.5, float("nan")], [float("inf")]])
+    write_answer(answer.schema, answer.to_batches(), "json", tmp_path / "out.json")
     text = (tmp_path / "out.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == [{"numbers": [1.5, None]}, {"numbers": [None]}]
 
 
 def test_csv_has_lists_as_json(tmp_path: Path) -> None:
-    write_answer(table([[1.5, 2.0], []]), "csv", tmp_path / "out.csv")
+    answer = table([[1.5, 2.0], []])
+    write_answer(answer.schema, answer.to_batches(), "csv", tmp_path / "out.csv")
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert [json.loads(line.strip('"')) for line in lines[1:]] == [[1.5, 2.0], []]
