@@ -59,11 +59,21 @@ def checkpoint_versions(log: Path) -> list[int]:
 
 
 def exists(table: Path) -> bool:
-    """Whether folder `table` holds a table with at least one commit or checkpoint."""
+    """Whether folder `table` holds a table with at least one commit or checkpoint.
+
+    Raises:
+        CorruptionError: it holds data files and no log. A new log would make them debris, to be tidied away.
+    """
     log = log_folder(table)
-    return log.is_dir() and any(
+    if log.is_dir() and any(
         _COMMIT.fullmatch(p.name) or _CHECKPOINT.fullmatch(p.name) for p in log.iterdir()
-    )
+    ):
+        return True
+    if any(table.rglob("*.parquet")):
+        raise CorruptionError(
+            f"{table} holds data files, but its _delta_log is gone: restore that from a backup"
+        )
+    return False
 
 
 def make_durable(log: Path, first: int, last: int) -> None:

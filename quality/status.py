@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+from lake.datafile import DataFile
 from lake.delta import Table
 from lake.errors import LakeError
 from lake.ledger import complete_to
@@ -70,8 +73,21 @@ def _table_figures(name: str, table: Table | None) -> dict[str, Any]:
         "bytes/row": round(size / rows, 1) if rows else None,
         "first": min((file.minimum[first] for file in files if first in file.minimum), default=None),
         "last": max((file.maximum[last] for file in files if last in file.maximum), default=None),
-        "trouble": None,
+        "trouble": _trouble(table.folder, files) if table else None,
     }
+
+
+def _trouble(folder: Path, files: Sequence[DataFile]) -> str | None:
+    """What shows without reading a file that some of them are not as they were written."""
+    wrong = [file.path for file in files if _size(folder / file.path) != file.size]
+    return f"{len(wrong)} files are gone or cut short, first {wrong[0]}; see `lake verify`" if wrong else None
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _stream(root: Root, name: str, tables: Tables) -> dict[str, Any]:

@@ -87,9 +87,9 @@ def verify(root: Root) -> VerifyReport:
     report = VerifyReport()
     tables: dict[str, Table] = {}
     for name, spec in TABLES.items():
-        if delta_log.exists(root.table(name)):
-            report.problems += delta_log.log_damage(root.table(name))
         try:
+            if delta_log.exists(root.table(name)):
+                report.problems += delta_log.log_damage(root.table(name))
             table = Table.find(root, spec)
             if table is None:
                 report.tables.append(TableProof(name))

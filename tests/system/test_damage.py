@@ -152,6 +152,20 @@ def test_newest_commit_of_a_log(
     assert_sound(root)
 
 
+def test_a_log_that_is_gone_is_never_begun_anew_over_the_data(ingested: Root, tmp_path: Path) -> None:
+    root = copy_of(ingested, tmp_path / "lake")
+    folder = root.table("quotes")
+    log_folder(folder).rename(tmp_path / "log")
+    held_before = sorted(folder.rglob("*.parquet"))
+    for verb in (["verify"], ["ingest"], ["compact"], ["status"], ["sql", "SELECT count(*) FROM quotes"]):
+        code, output = lake(root, *verb)
+        assert code == 1, (verb, output)
+        assert "its _delta_log is gone" in output
+    assert sorted(folder.rglob("*.parquet")) == held_before
+    (tmp_path / "log").rename(log_folder(folder))
+    assert_sound(root)
+
+
 def test_newest_checkpoint_of_a_log(market: Root, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = copy_of(market, tmp_path / "lake")
     ingest(root)
