@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from collectors.commands import simulate
 from lake.commands import book
 from lake.display import show, working
 from lake.errors import InputError, LakeError, TransientError
@@ -146,64 +147,6 @@ def _global(
     for name, cls in known.items():
         sources.section(name, cls)  # a slip anywhere is told now, not when the setting is first used
     context.obj = Invocation(root, config, sources, known)
-
-
-@app.command(context_settings={"allow_extra_args": True})
-def simulate(
-    context: typer.Context,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one and prints it.")] = 0,
-    seed: Annotated[int, typer.Option(help="Same seed, same market.")] = 1,
-    instruments: Annotated[int, typer.Option(help="How many instruments to list.")] = 200,
-    rate: Annotated[float, typer.Option(help="Frames per second over all channels.")] = 500.0,
-    replay: Annotated[
-        list[Path] | None, typer.Option(help="Replay recordings instead: one or more files.")
-    ] = None,
-    speed: Annotated[float, typer.Option(help="Replay speed; 1 is as recorded, 0 as fast as it goes.")] = 1.0,
-    account: Annotated[
-        Path | None, typer.Option(help="Write one JSON line per frame sent, or withheld by a fault.")
-    ] = None,
-    script: Annotated[
-        Path | None, typer.Option(help="Faults and their times, TOML or JSON lines: see docs/simulator.md.")
-    ] = None,
-    limits: Annotated[
-        bool,
-        typer.Option("--limits/--no-limits", help="Refuse REST callers beyond the venue's request limits."),
-    ] = False,
-) -> None:
-    """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
-
-    Example: lake simulate --port 8765 --instruments 300 --rate 2000
-    """
-    import asyncio
-
-    from collectors.simulator import Simulator, SimulatorSettings, run
-    from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
-
-    if context.args and not replay:
-        raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
-    settings = SimulatorSettings(
-        port=port,
-        seed=seed,
-        instruments=instruments,
-        rate=rate,
-        replay=(*(replay or ()), *map(Path, context.args)),
-        # Recordings may name intervals (.raw) that a collector of today does not ask for.
-        replay_everything=True,
-        replay_speed=speed,
-        account=account,
-        script=script,
-        rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
-        history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
-    )
-
-    def tell(venue: Simulator) -> None:
-        typer.echo(f"{venue.ws_url}\n{venue.rest_url}\n{venue.history_url}")
-        if sys.stderr.isatty():
-            typer.echo("\nRecord it, in another terminal:", err=True)
-            command = f"lake --root sim-lake collect --ws-url {venue.ws_url} --rest-url {venue.rest_url}"
-            typer.echo(f"  {command}\n\nCtrl-C ends it.", err=True)
-
-    asyncio.run(run(settings, tell))
 
 
 @app.command()
@@ -350,6 +293,7 @@ def depth(
     show([dataclasses.asdict(one) for one in ran], title="sampled", as_json=as_json)
 
 
+app.command(context_settings={"allow_extra_args": True})(simulate)
 for verb in (book, compact, import_, backfill, candles, basis, chain, surface, greeks, verify, status):
     app.command(verb.__name__.rstrip("_"))(verb)
 
@@ -393,8 +337,9 @@ def sql(
 def demo(
     context: typer.Context,
     root: Annotated[
-        Path, typer.Option(help="Folder for the demonstration's lake; must be empty or new.")
-    ] = Path("demo-lake"),
+        Path | None,
+        typer.Option(help="Folder for the demonstration's lake; must be empty or new. By default demo-lake."),
+    ] = None,
     run_for: Annotated[str, typer.Option("--for", help="How long to record.")] = "15s",
 ) -> None:
     """Record a simulated venue, ingest, compact, verify and query: the whole way of a tick, without network.
@@ -404,7 +349,10 @@ def demo(
     from collectors.simulator import SimulatorSettings
     from collectors.simulator.process import start
 
-    del context
+    if root is None:
+        given = context.find_root().get_parameter_source("root")
+        # A lake named in the environment is a real one.
+        root = context.obj.root_path if given and given.name == "COMMANDLINE" else Path("demo-lake")
     if root.exists() and any(root.iterdir()):
         raise InputError(f"{root} is not empty; remove it or give another folder: lake demo --root DIR")
     lake = ["--root", str(root)]

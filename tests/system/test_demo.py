@@ -30,7 +30,8 @@ def test_demo_ends_with_three_answers(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_folder_that_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    code, output = finish(lake_command("demo", "--root", str(tmp_path)))
-    assert code == 2
-    assert output.count("\n") == 1
-    assert "not empty" in output
+    for command in (["demo", "--root", str(tmp_path)], ["--root", str(tmp_path), "demo"]):
+        code, output = finish(lake_command(*command))
+        assert code == 2
+        assert output.count("\n") == 1
+        assert "not empty" in output
