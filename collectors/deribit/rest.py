@@ -151,9 +151,9 @@ class RestClient:
                 f"no answer from {url} within {self._settings.rest_timeout_s:g} s"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise VenueUnavailableError(
-                f"cannot get {url}: {error}; check rest_url and the network"
-            ) from None
+            # The library's own words name the host once more.
+            why = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            raise VenueUnavailableError(f"cannot get {url}: {why}; check rest_url and the network") from None
         content = _decode(body)
         if status == 200 and content is not None and content.error is None and bytes(content.result):
             return RestReply(url, status, requested_ns, body, content.result)
