@@ -18,7 +18,7 @@ from lake.spool.format import Columns
 from lake.spool.records import RecordKind
 
 BLOCK_BYTES_MAX: Final = 512 << 10
-"""Payload bytes after which a block is full; half an anchor distance, so that anchors stay about even."""
+"""Payload bytes after which a block is full; a quarter of an anchor distance, so that anchors stay about even."""
 RECORD_OVERHEAD_BYTES: Final = 64
 """Memory of a record beyond its payload: the bytes object's head, its list slot, time and tag."""
 EVENT_RESERVE_BYTES: Final = 4 << 20
