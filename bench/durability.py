@@ -14,6 +14,7 @@ import asyncio
 import tempfile
 import time
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +37,19 @@ class _Stamps:
 
     def __init__(self, spool: SpoolWriter) -> None:
         self.recv_ns = array("q")
-        self._append = spool.append
+        self._append, self._extend = spool.append, spool.extend
         self.flush = spool.flush
 
     def append(self, payload: bytes, *, connection: int = 0, kind: RecordKind = RecordKind.FRAME,
                recv_ns: int | None = None) -> None:  # fmt: skip
         self.recv_ns.append(recv_ns or 0)
         self._append(payload, connection=connection, kind=kind, recv_ns=recv_ns)
+
+    def extend(self, payloads: Sequence[bytes], *, connection: int = 0, kind: RecordKind = RecordKind.FRAME,
+               recv_ns: int | None = None) -> None:  # fmt: skip
+        first_ns = recv_ns or 0
+        self.recv_ns.extend(range(first_ns, first_ns + len(payloads)))
+        self._extend(payloads, connection=connection, kind=kind, recv_ns=recv_ns)
 
 
 def record(root: Root, load: Load) -> tuple[np.ndarray, float]:

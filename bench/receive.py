@@ -20,7 +20,7 @@ import ssl
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import picows
@@ -28,7 +28,7 @@ import picows
 from bench.harness import Figure, cpu, report
 from collectors.deribit.rpc import is_notification
 from collectors.sink import Tape
-from collectors.transport import TRANSPORTS, TransportSettings
+from collectors.transport import TRANSPORTS, OnFrames, TransportSettings
 from lake.spool import RecordKind
 
 FRAME_BYTES = 760
@@ -109,34 +109,45 @@ class _CountingSink:
         del payload, connection, kind, recv_ns
         self.records += 1
 
+    def extend(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        connection: int = 0,
+        kind: RecordKind = RecordKind.FRAME,
+        recv_ns: int | None = None,
+    ) -> None:
+        del connection, kind, recv_ns
+        self.records += len(payloads)
+
     def flush(self, timeout_s: float | None = None) -> None:
         del timeout_s
 
 
-def _ignore(_: bytes) -> None:
+def _ignore(_: list[bytes]) -> None:
     return
 
 
-def _session_path() -> Callable[[bytes], None]:
+def _session_path() -> OnFrames:
     tape = Tape(_CountingSink())
 
-    def on_frame(payload: bytes) -> None:
-        tape.frame(payload, 1)
-        if not is_notification(payload):
-            raise AssertionError(payload)
+    def on_frames(payloads: list[bytes]) -> None:
+        if not all(map(is_notification, payloads)):
+            raise AssertionError(payloads)
+        tape.frames(payloads, 1)
 
-    return on_frame
+    return on_frames
 
 
 async def receive(
     transport: str,
     url: str,
-    on_frame: Callable[[bytes], None],
+    on_frames: OnFrames,
     order: tuple[int, int],
     context: ssl.SSLContext | None,
 ) -> float:
     """CPU seconds to receive the frames of `order` (frames, frames to a write)."""
-    link = await TRANSPORTS[transport](url, on_frame, TransportSettings(ssl_context=context))
+    link = await TRANSPORTS[transport](url, on_frames, TransportSettings(ssl_context=context))
     with cpu() as clock:
         link.send(b"%d %d" % order)
         await link.wait_closed()
@@ -157,7 +168,7 @@ def make_certificate(folder: Path) -> tuple[str, str] | None:
 
 def measure(
     title: str,
-    on_frame: Callable[[bytes], None],
+    on_frames: OnFrames,
     order: tuple[int, int],
     certificate: tuple[str, str] | None = None,
 ) -> list[Figure]:
@@ -174,7 +185,7 @@ def measure(
         context = ssl.create_default_context(cafile=certificate[0]) if certificate else None
         url = f"{scheme}://127.0.0.1:{ours.recv()}/"
         for transport in TRANSPORTS:
-            used = asyncio.run(receive(transport, url, on_frame, order, context))
+            used = asyncio.run(receive(transport, url, on_frames, order, context))
             figures.append(Figure(f"{title}, {transport}", used / order[0] * 1e6, "CPU-s/M frames"))
     finally:
         server.terminate()

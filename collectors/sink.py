@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from collectors.holes import Holes
@@ -30,6 +30,16 @@ class Sink(Protocol):
     ) -> None:
         """Take one record."""
 
+    def extend(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        connection: int = COLLECTOR_ITSELF,
+        kind: RecordKind = RecordKind.FRAME,
+        recv_ns: int | None = None,
+    ) -> None:
+        """Take records that came together, at least one: the first as of `recv_ns`, each other 1 ns later."""
+
     def flush(self, timeout_s: float | None = None) -> None:
         """Return when everything appended so far is durable; blocks, so never on the event loop."""
 
@@ -43,7 +53,7 @@ class Tape:
     """
 
     def __init__(self, sink: Sink, clock_ns: Callable[[], int] = time.time_ns) -> None:
-        self._append = sink.append
+        self._append, self._extend = sink.append, sink.extend
         self._clock_ns = clock_ns
         self._last_ns = 0
         self.observer: Callable[[int, int, bytes], None] | None = None
@@ -69,6 +79,16 @@ class Tape:
         if self.observer is not None:
             self.observer(recv_ns, connection, payload)
         return recv_ns
+
+    def frames(self, payloads: Sequence[bytes], connection: int) -> int:
+        """Record frames that one read brought, at least one, as received now; the stamp of the last."""
+        first_ns = self.now_ns()
+        self._last_ns = first_ns + len(payloads) - 1
+        self._extend(payloads, connection=connection, kind=_FRAME, recv_ns=first_ns)
+        if self.observer is not None:
+            for recv_ns, payload in enumerate(payloads, first_ns):
+                self.observer(recv_ns, connection, payload)
+        return self._last_ns
 
     def event(self, event: Event, connection: int = COLLECTOR_ITSELF, recv_ns: int | None = None) -> None:
         """Record an event of our own, now or with the stamp drawn for it; gaps are counted by cause."""

@@ -1,8 +1,9 @@
 """The seam to the WebSocket library: everything the collector wants of one, and nothing else.
 
-A `Transport` opens a connection and from then on calls `on_frame` with every message, whole and as it was
-received. There is no queue between the socket and `on_frame`: while `on_frame` runs, the kernel's buffers
-fill and TCP itself slows the peer down, so memory stays bounded whatever happens behind.
+A `Transport` opens a connection and from then on calls `on_frames` with the messages, whole and as they were
+received: all that one read of the socket brought at once, since most of what a message costs is calls. There
+is no queue between the socket and `on_frames`: while it runs, the kernel's buffers fill and TCP itself slows
+the peer down, so memory stays bounded whatever happens behind.
 
 Two libraries fill the seam; `bench/receive.py` measures them side by side.
 
@@ -10,8 +11,9 @@ Two libraries fill the seam; `bench/receive.py` measures them side by side.
   760 bytes that arrive in bursts, against 4.4; 2.8 against 5.7 when every frame wakes the process by itself.
   It leaves to its caller what is done here: joining fragments, bounding a joined message, refusing compressed
   frames that nobody offered, answering a close frame, dropping what is delivered after an error, and noticing
-  a connection lost inside the handshake. A connection attempt given up early keeps its socket for the rest
-  of `connect_timeout_s`.
+  a connection lost inside the handshake. Pings it would answer, but without a word, though one may be the
+  last frame of a read. A connection attempt given up early keeps its socket for the rest of
+  `connect_timeout_s`.
 - `websockets` is pure Python and validates the protocol in full. It is the one to switch to (setting
   `transport`) where no wheel of picows exists or when picows is suspected of a fault. After the peer's close
   frame it waits for the peer to end TCP as well, where picows ends it itself.
@@ -47,7 +49,9 @@ SEND_QUEUE_MAX: Final = 64
 RECEIVE_QUEUE_FRAMES: Final = 256
 USER_AGENT: Final = "ticklake"
 
-OnFrame = Callable[[bytes], None]
+_TEXT: Final = picows.WSMsgType.TEXT  # looked up once: members of an enum are slow to reach
+
+OnFrames = Callable[[list[bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Link(Protocol):
         """
 
     async def close(self) -> None:
-        """Close with code 1000; what arrives before the peer's answer still goes to `on_frame`."""
+        """Close with code 1000; what arrives before the peer's answer still goes to `on_frames`."""
 
     def abort(self, reason: str) -> None:
         """Cut the socket at once; `reason` is what `wait_closed` will tell."""
@@ -91,15 +95,15 @@ class Link(Protocol):
         """Return when no frame can arrive any more.
 
         Raises:
-            Exception: whatever `on_frame` raised, which ends the connection.
+            Exception: whatever `on_frames` raised, which ends the connection.
         """
 
 
 class Transport(Protocol):
     """Opens connections."""
 
-    async def __call__(self, url: str, on_frame: OnFrame, settings: TransportSettings) -> Link:
-        """Connect to `url` (ws:// or wss://) and deliver each message to `on_frame`.
+    async def __call__(self, url: str, on_frames: OnFrames, settings: TransportSettings) -> Link:
+        """Connect to `url` (ws:// or wss://) and deliver the messages to `on_frames`, in order, one or more a call.
 
         Raises:
             SettingsError: `url` is not the address of a WebSocket.
@@ -115,10 +119,12 @@ def _too_big() -> picows.WSProtocolError:
 class _PicowsLink(picows.WSListener):
     """A connection by picows, which calls the `on_ws_…` methods."""
 
-    def __init__(self, on_frame: OnFrame, settings: TransportSettings) -> None:
-        self._on_frame = on_frame
-        self._settings = settings
+    def __init__(self, on_frames: OnFrames, settings: TransportSettings) -> None:
+        self._on_frames = on_frames
+        self._bytes_max = settings.message_bytes_max
+        self._close_timeout_s = settings.close_timeout_s
         self._transport: picows.WSTransport | None = None
+        self._held: list[bytes] = []
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._received: Closed | None = None
@@ -133,18 +139,35 @@ class _PicowsLink(picows.WSListener):
         if self._broken:  # picows goes on delivering for a moment after an error; nothing may follow a hole
             return
         try:
-            self._take(transport, frame)
+            if (
+                frame.msg_type == _TEXT
+                and frame.fin
+                and frame.payload_size <= self._bytes_max
+                and not (self._parts or frame.rsv1)
+            ):
+                self._held.append(frame.get_payload_as_bytes())
+                if frame.last_in_buffer:
+                    self._hand_over()
+            else:
+                self._hand_over()
+                self._take(transport, frame)
         except Exception:
             self._broken = True
             raise
 
+    def _hand_over(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._on_frames(held)
+
     def _take(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        if frame.payload_size > self._settings.message_bytes_max:
+        """Take a frame that is not a whole text message within bounds."""
+        if frame.payload_size > self._bytes_max:
             raise _too_big()  # picows has refused it already, and delivers it all the same
-        if frame.msg_type == picows.WSMsgType.TEXT and frame.fin and not self._parts and not frame.rsv1:
-            self._on_frame(frame.get_payload_as_bytes())
-        elif frame.msg_type == picows.WSMsgType.CLOSE:
+        if frame.msg_type == picows.WSMsgType.CLOSE:
             self._peer_closes(transport, frame.get_payload_as_bytes())
+        elif frame.msg_type == picows.WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type != picows.WSMsgType.PONG:
             self._join(frame)
 
@@ -156,18 +179,18 @@ class _PicowsLink(picows.WSListener):
         transport.disconnect()
 
     def _join(self, frame: picows.WSFrame) -> None:
-        """Take a frame that is not a whole text message: binary, a fragment, or a breach of the protocol."""
+        """Take binary, a fragment, or a breach of the protocol."""
         continues = frame.msg_type == picows.WSMsgType.CONTINUATION
         if frame.rsv1 or continues != bool(self._parts):
             raise picows.WSProtocolError(picows.WSCloseCode.PROTOCOL_ERROR, "unexpected frame")
         self._parts_bytes += frame.payload_size
-        if self._parts_bytes > self._settings.message_bytes_max:
+        if self._parts_bytes > self._bytes_max:
             raise _too_big()
         self._parts.append(frame.get_payload_as_bytes())
         if frame.fin:
             message = b"".join(self._parts)
             self._parts, self._parts_bytes = [], 0
-            self._on_frame(message)
+            self._on_frames([message])
 
     def send(self, payload: bytes) -> None:
         transport = self._open_transport()
@@ -186,7 +209,7 @@ class _PicowsLink(picows.WSListener):
             self._closing = True
             transport.send_close(picows.WSCloseCode.OK)
         gone = asyncio.ensure_future(transport.wait_disconnected())
-        done, _ = await asyncio.wait({gone}, timeout=self._settings.close_timeout_s)
+        done, _ = await asyncio.wait({gone}, timeout=self._close_timeout_s)
         if not done:
             self.abort("the peer did not answer our close frame")
             await asyncio.wait({gone})
@@ -215,9 +238,9 @@ class _PicowsLink(picows.WSListener):
         return self._transport
 
 
-async def connect_picows(url: str, on_frame: OnFrame, settings: TransportSettings) -> Link:
+async def connect_picows(url: str, on_frames: OnFrames, settings: TransportSettings) -> Link:
     """Open a connection with picows. See `Transport`."""
-    link = _PicowsLink(on_frame, settings)
+    link = _PicowsLink(on_frames, settings)
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             transport, listener = await picows.ws_connect(
@@ -228,6 +251,7 @@ async def connect_picows(url: str, on_frame: OnFrame, settings: TransportSetting
                 max_frame_size=settings.message_bytes_max,
                 extra_headers={"User-Agent": USER_AGENT},
                 max_redirects=0,
+                enable_auto_pong=False,
             )
     except picows.WSInvalidURL as error:
         raise _wrong_url(url, error) from None
@@ -250,10 +274,10 @@ class _WebsocketsLink:
     def __init__(
         self,
         connection: websockets.asyncio.client.ClientConnection,
-        on_frame: OnFrame,
+        on_frames: OnFrames,
     ) -> None:
         self._connection = connection
-        self._on_frame = on_frame
+        self._on_frames = on_frames
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(SEND_QUEUE_MAX)
         self._aborted: str | None = None
         self._reader = asyncio.create_task(self._read())
@@ -263,7 +287,7 @@ class _WebsocketsLink:
         try:
             while True:
                 message = await self._connection.recv(decode=False)
-                self._on_frame(message)
+                self._on_frames([message])
         except websockets.exceptions.ConnectionClosed as error:
             return self._closed(error)
         finally:
@@ -307,7 +331,7 @@ class _WebsocketsLink:
         return await asyncio.shield(self._reader)
 
 
-async def connect_websockets(url: str, on_frame: OnFrame, settings: TransportSettings) -> Link:
+async def connect_websockets(url: str, on_frames: OnFrames, settings: TransportSettings) -> Link:
     """Open a connection with websockets. See `Transport`."""
     try:
         connection = await websockets.asyncio.client.connect(
@@ -328,7 +352,7 @@ async def connect_websockets(url: str, on_frame: OnFrame, settings: TransportSet
         raise _upgrade_refused(url, error.response.status_code) from None
     except (OSError, websockets.exceptions.WebSocketException) as error:
         raise _unreachable(url, error) from None
-    return _WebsocketsLink(connection, on_frame)
+    return _WebsocketsLink(connection, on_frames)
 
 
 TRANSPORTS: Final[dict[str, Transport]] = {"picows": connect_picows, "websockets": connect_websockets}

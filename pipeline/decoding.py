@@ -9,6 +9,7 @@ module routes records by kind, asks the contract, and keeps count, so that for e
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ def empty_rows(name: str) -> pa.Table:
 
 def _decode_run(batches: list[Batch], venue: str, stream: str) -> Chunk:
     first = batches[0].first_offset
-    payloads = [payload for batch in batches for payload in batch.payloads]
+    payloads = list(itertools.chain.from_iterable(batch.payloads for batch in batches))
     recv_ns = np.concatenate([batch.recv_ns for batch in batches])
     kind = np.concatenate([batch.kind for batch in batches])
     connection = np.concatenate([batch.connection for batch in batches])
@@ -144,7 +145,7 @@ class _Run:
         self.chunk.counts["frames"] += len(at)
         if not len(at):
             return
-        payloads = [self.payloads[i] for i in at]
+        payloads = list(map(self.payloads.__getitem__, at.tolist()))
         decoded = decode(payloads, self.recv_ns[at], self.connection[at])
         tables = {name: columns for name, columns in decoded.tables.items() if len(columns)}
         self._count_classes(payloads, tables)
@@ -166,10 +167,11 @@ class _Run:
         sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
         others = np.ones(len(payloads), bool)
         for name, columns in tables.items():
-            records = np.unique(columns["record"].to_numpy())
-            others[records] = False
-            self.chunk.class_frames[name] += len(records)
-            self.chunk.class_bytes[name] += int(sizes[records].sum())
+            own = np.zeros(len(payloads), bool)
+            own[columns["record"].to_numpy()] = True
+            others &= ~own
+            self.chunk.class_frames[name] += int(own.sum())
+            self.chunk.class_bytes[name] += int(sizes[own].sum())
         self.chunk.class_frames["other"] += int(others.sum())
         self.chunk.class_bytes["other"] += int(sizes[others].sum())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -57,7 +57,8 @@ class Batch:
     control: int = 0
     creations: list[int] = field(default_factory=list)
     subjects: dict[str, tuple[str, int]] = field(default_factory=dict)
-    pairs: dict[tuple[str, str], int] = field(default_factory=dict)
+    pairs: defaultdict[str, dict[tuple[str, str], int]] = field(default_factory=lambda: defaultdict(dict))
+    """By class, the numbers of instruments by channel and name in the data, as `subject` found them."""
 
     def route(self) -> None:
         """Sort all frames by class, by their first bytes where these are the usual ones."""

@@ -6,6 +6,7 @@ JSON says; venue times arrive in ms and leave, like ours, in µs UTC.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -181,9 +182,10 @@ def nothing(rows: int) -> Array:
 def floats(values: Sequence[float | None]) -> Floats:
     """Floats of a row-wise source, null as NaN."""
     try:
-        return np.fromiter(values, np.float64, len(values))  # twice as fast, but knows no None
-    except TypeError:
+        packed = struct.pack(f"{len(values)}d", *values)  # a third of numpy's time, but knows no None
+    except struct.error:
         return np.array(values, np.float64)
+    return np.frombuffer(packed, np.float64).copy()
 
 
 def trade_payload(trades: Sequence[wire.Trade]) -> list[Array]:

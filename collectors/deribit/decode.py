@@ -49,7 +49,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -135,8 +135,13 @@ def _quotes(batch: Batch) -> pa.Table:
 
     parts: list[dict[str, Any]] = []
     for part in batch.parts("ticker"):
-        if not _all_tickers(batch, part, records, codes, tickers):
+        found = _all_at_once(batch, "ticker", part, wire.ticker_frame.decode)
+        if found is None:
             batch.each("ticker", part, wire.ticker_frame.decode, take)
+        else:
+            records += batch.records["ticker"][part]
+            codes += found[0]
+            tickers += found[1]
         batch.examine_some("ticker", part)
         parts.append(_ticker_cells(tickers))
         tickers.clear()
@@ -145,27 +150,27 @@ def _quotes(batch: Batch) -> pa.Table:
     return batch.table("quotes", numbered, cells["timestamp"], where, _quote_columns(cells))
 
 
-def _all_tickers(
-    batch: Batch, part: slice, records: list[int], codes: list[int], tickers: list[wire.Ticker]
-) -> bool:
-    """Take all tickers of a part at once; False, with nothing taken, where one of them is refused.
+def _all_at_once(
+    batch: Batch, kind: str, part: slice, decode_frame: Callable[[bytes], Any]
+) -> tuple[list[int], list[Any]] | None:
+    """The numbers of the instruments and the data of all frames of a part; None where one of them is refused.
 
     Each pair of channel and name is judged once, not once a frame (`pairs`). A part with a frame to refuse is
     taken frame by frame in `each`, which finds the reasons.
     """
-    frames, own, decode_frame = batch.frames, batch.records["ticker"][part], wire.ticker_frame.decode
+    frames, known = batch.frames, batch.pairs[kind]
     try:
-        found = [decode_frame(frames[record]).params for record in own]
+        found = [decode_frame(frames[record]).params for record in batch.records[kind][part]]
         data = [params.data for params in found]
-        named = [(params.channel, params.data.instrument_name) for params in found]
-        if not batch.pairs.keys() >= (pairs := set(named)):
-            batch.pairs.update((pair, batch.subject(pair[0], "ticker", pair[1])) for pair in pairs)
+        channels, names = [params.channel for params in found], [each.instrument_name for each in data]
+        codes: list[Any] = list(map(known.get, zip(channels, names, strict=True)))
+        if None in codes:
+            for channel, name in set(zip(channels, names, strict=True)) - known.keys():
+                known[channel, name] = batch.subject(channel, kind, name)
+            codes = [known[pair] for pair in zip(channels, names, strict=True)]
     except (*wire.DECODE_ERRORS, InputError):
-        return False
-    records += own
-    codes += map(batch.pairs.__getitem__, named)
-    tickers += data
-    return True
+        return None
+    return codes, data
 
 
 def _trades(batch: Batch) -> pa.Table:
@@ -196,7 +201,7 @@ def _book(batch: Batch) -> pa.Table:
     def take(record: int, params: wire.Params[wire.Book]) -> None:
         message = params.data
         code = batch.subject(params.channel, "book", message.instrument_name)
-        if message.type == "change" and message.prev_change_id is None:
+        if _is_unlinked(message):
             raise InputError("a change without prev_change_id")
         codes.append(code)
         taken.append(message)
@@ -204,12 +209,22 @@ def _book(batch: Batch) -> pa.Table:
 
     tables: list[pa.Table] = []
     for part in batch.parts("book"):
-        batch.each("book", part, wire.book_frame.decode, take)
+        found = _all_at_once(batch, "book", part, wire.book_frame.decode)
+        if found is None or any(map(_is_unlinked, found[1])):
+            batch.each("book", part, wire.book_frame.decode, take)
+        else:
+            records += batch.records["book"][part]
+            codes += found[0]
+            taken += found[1]
         batch.examine_some("book", part)
         tables.append(_book_part(batch, taken, records, codes))
         for column in (taken, records, codes):
             column.clear()
     return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _is_unlinked(message: wire.Book) -> bool:
+    return message.prev_change_id is None and message.type == "change"
 
 
 def _book_part(batch: Batch, taken: list[wire.Book], records: list[int], codes: list[int]) -> pa.Table:

@@ -13,9 +13,10 @@ every number finite. Anything else is read level by level by the JSON decoder, w
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,15 @@ from msgspec import Raw
 from collectors.deribit import wire
 from collectors.deribit.columns import Floats, Ints
 
+T = TypeVar("T", np.int32, np.float64)
+
 ACTIONS: Final = ("new", "change", "delete")
 SIDES: Final = ("bid", "ask")
 NO_LEVEL: Final = -1
 
-_EMPTY_WORD: Final = "-"
-_EMPTY_LEVEL: Final = b'["-",0,0]'
-_WORDS: Final = pa.array([*ACTIONS, _EMPTY_WORD])
+_OPEN, _CLOSE, _COMMA = b"[],"
+_EMPTY_BYTES: Final = len(b"[]")
+_WORDS: Final = pa.array(ACTIONS)
 _TEXT_BYTES_MAX: Final = 1 << 30
 _LINE_END_FOR_BRACKET: Final = bytes.maketrans(b"]", b"\n")
 _COLUMNS: Final = ["action", "price", "size"]
@@ -64,28 +67,23 @@ class Levels:
 
 def decode_joined(bids: Sequence[Raw], asks: Sequence[Raw]) -> Levels | None:
     """Read the levels of all messages as one text; None if any is not spelled as expected."""
-    if not bids:
-        return decode_each(bids, asks)[0]  # reading an empty text takes milliseconds
-    bodies: list[bytes] = []
-    counts: list[int] = []
-    for pair in zip(bids, asks, strict=True):
-        before = len(bodies)
-        for raw in pair:
-            text = bytes(raw)
-            if text == b"[]":
-                counts.append(0)
-            elif text.startswith(b"[[") and text.endswith(b"]]"):
-                counts.append(text.count(b"[") - 1)
-                bodies.append(text[1:-1])
-            else:
-                return None
-        if len(bodies) == before:
-            bodies.append(_EMPTY_LEVEL)
-    per_side = np.array(counts, np.int64).reshape(-1, 2)
-    joined = b",".join(bodies)
-    if per_side.sum(axis=1).max(initial=0) > wire.MAX_LEVELS or len(joined) > _TEXT_BYTES_MAX:
+    sides = list(itertools.chain.from_iterable(zip(bids, asks, strict=True)))
+    sizes = np.fromiter(map(len, sides), np.int64, len(sides))
+    if not len(sides) or sizes.min() < _EMPTY_BYTES or sizes.sum() > _TEXT_BYTES_MAX:
         return None
-    return _read(joined, per_side)
+    text = np.frombuffer(bytearray().join(sides), np.uint8)
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    counts = np.add.reduceat(text == _OPEN, starts, dtype=np.int64) - 1
+    usual = (text[starts] == _OPEN) & (text[ends - 1] == _CLOSE)
+    usual &= (sizes == _EMPTY_BYTES) | ((text[starts + 1] == _OPEN) & (text[ends - 2] == _CLOSE))
+    per_side = counts.reshape(-1, 2)
+    if not usual.all() or per_side.sum(axis=1).max() > wire.MAX_LEVELS:
+        return None
+    # The brackets around a side give way, to a comma where levels follow: then one stands before every level.
+    text[starts] = np.where(counts > 0, _COMMA, _OPEN)
+    text[ends - 1] = _OPEN
+    return _read(text.tobytes(), per_side)
 
 
 def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[int, str]]:
@@ -94,7 +92,6 @@ def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[
     found: list[wire.Level] = []
     counts: list[tuple[int, int]] = []
     wrong: dict[int, str] = {}
-    nothing = wire.Level("new", 0.0, 0.0)
     for index, pair in enumerate(zip(bids, asks, strict=True)):
         sides: list[list[wire.Level]] = []
         for name, raw in zip(("bids", "asks"), pair, strict=True):
@@ -107,7 +104,7 @@ def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[
         if index in wrong:
             sides = [[], []]
         counts.append((len(sides[0]), len(sides[1])))
-        found += sides[0] + sides[1] or [nothing]
+        found += sides[0] + sides[1]
     actions = np.array([ACTIONS.index(level.action) for level in found], np.int32)
     prices = np.array([level.price for level in found], np.float64)
     sizes = np.array([level.amount for level in found], np.float64)
@@ -116,12 +113,11 @@ def decode_each(bids: Sequence[Raw], asks: Sequence[Raw]) -> tuple[Levels, dict[
 
 def _read(text: bytes, per_side: Ints) -> Levels | None:
     """The joined text as columns, or None if it is anything but the levels that were counted."""
-    empty = per_side.sum(axis=1) == 0
-    lines = int(per_side.sum() + empty.sum())
-    if text.count(b'"') != 2 * lines:
-        return None
-    # Every line starts with the comma that stood between levels: the first column is empty, and left out.
-    csv = b"," + text.translate(_LINE_END_FOR_BRACKET, b'["')
+    lines = int(per_side.sum())
+    if not lines or text.count(b'"') != 2 * lines:
+        return None  # of no levels, too: reading an empty text takes milliseconds
+    # The comma at the start of every line makes an empty first column, which is left out.
+    csv = text.translate(_LINE_END_FOR_BRACKET, b'["')
     options = pyarrow.csv.ReadOptions(
         use_threads=False, block_size=len(csv) + 1, column_names=["between", *_COLUMNS]
     )
@@ -137,10 +133,7 @@ def _read(text: bytes, per_side: Ints) -> Levels | None:
     actions, prices, sizes = (column.to_numpy() for column in (words, read["price"], read["size"]))
     if not (np.isfinite(prices).all() and np.isfinite(sizes).all()):
         return None
-    levels = _arrange(per_side, actions, prices, sizes)
-    if not np.array_equal(actions == len(ACTIONS), np.repeat(empty, levels.rows)):
-        return None
-    return levels
+    return _arrange(per_side, actions, prices, sizes)
 
 
 def _arrange(per_side: Ints, actions: npt.NDArray[np.int32], prices: Floats, sizes: Floats) -> Levels:
@@ -149,8 +142,17 @@ def _arrange(per_side: Ints, actions: npt.NDArray[np.int32], prices: Floats, siz
     starts = np.cumsum(rows) - rows
     position = np.arange(rows.sum()) - np.repeat(starts, rows)
     side = (position >= np.repeat(per_side[:, 0], rows)).astype(np.int32)
-    empty = np.repeat(levels == 0, rows)
-    side[empty] = NO_LEVEL
-    actions = np.where(empty, np.int32(NO_LEVEL), actions)
-    prices, sizes = (np.where(empty, np.nan, values) for values in (prices, sizes))
+    there = np.repeat(levels > 0, rows)
+    side[~there] = NO_LEVEL
+    actions = _spread(actions, there, NO_LEVEL)
+    prices, sizes = (_spread(values, there, np.nan) for values in (prices, sizes))
     return Levels(rows, position, side, actions, prices, sizes)
+
+
+def _spread(values: npt.NDArray[T], there: npt.NDArray[np.bool_], nothing: float) -> npt.NDArray[T]:
+    """The values in the rows that have one, `nothing` in the others."""
+    if len(values) == len(there):
+        return values
+    spread = np.full(len(there), nothing, values.dtype)
+    spread[there] = values
+    return spread

@@ -24,6 +24,7 @@ TERMINAL_CODES: Final = frozenset(
 up on a code it has never met loses more than one that keeps asking."""
 
 _NOTIFICATION: Final = b'"method":"subscription"'
+_USUAL_START: Final = b'{"jsonrpc":"2.0",' + _NOTIFICATION
 _ENDS: Final = 96
 """`method` stands before or after `params`, so within so many bytes of the head or of the tail."""
 
@@ -67,12 +68,16 @@ _NAMES: Final = msgspec.json.Decoder(list[str])
 
 
 def is_notification(frame: bytes) -> bool:
-    """Whether a frame is certainly a data notification; about 0.1 µs.
+    """Whether a frame is certainly a data notification; about 0.1 µs in the venue's usual spelling.
 
     Never true for a reply or heartbeat: inside a JSON string the quotes searched for would be escaped.
     False may also mean a notification written in an unusual way: decode it to know.
     """
-    return frame.find(_NOTIFICATION, 0, _ENDS) >= 0 or frame.find(_NOTIFICATION, -_ENDS) >= 0
+    return (
+        frame.startswith(_USUAL_START)
+        or frame.find(_NOTIFICATION, 0, _ENDS) >= 0
+        or frame.find(_NOTIFICATION, -_ENDS) >= 0
+    )
 
 
 def decode_control(frame: bytes) -> Control | None:

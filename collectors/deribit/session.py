@@ -235,7 +235,7 @@ class Session:
     async def _open(self) -> Link | None:
         """A new connection; None when we were stopped meanwhile."""
         opening = asyncio.ensure_future(
-            self._transport(self._settings.ws_url, self._on_frame, self._settings.link)
+            self._transport(self._settings.ws_url, self._on_frames, self._settings.link)
         )
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -270,9 +270,20 @@ class Session:
 
     # -- receiving
 
+    def _on_frames(self, payloads: list[bytes]) -> None:
+        """Record what one read brought: all at once where it is data and nothing else, as it nearly always is."""
+        self.frames += len(payloads)
+        self.frame_bytes += sum(map(len, payloads))
+        if self._gap_may_end or not all(map(is_notification, payloads)):
+            for payload in payloads:
+                self._on_frame(payload)
+        else:
+            self._last_frame_ns = self._tape.frames(payloads, self.number)
+        if self._on_lifecycle is not None:
+            for payload in filter(is_lifecycle, payloads):
+                self._on_lifecycle(payload)
+
     def _on_frame(self, payload: bytes) -> None:
-        self.frames += 1
-        self.frame_bytes += len(payload)
         if not is_notification(payload):
             self._last_frame_ns = self._tape.frame(payload, self.number)
             self._on_control(payload)
@@ -284,8 +295,6 @@ class Session:
             self._tell_over(gap)
         else:
             self._last_frame_ns = self._tape.frame(payload, self.number)
-        if self._on_lifecycle is not None and is_lifecycle(payload):
-            self._on_lifecycle(payload)
 
     def _on_control(self, payload: bytes) -> None:
         control = decode_control(payload)

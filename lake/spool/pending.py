@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from lake.spool.format import Columns
 from lake.spool.records import RecordKind
 
 BLOCK_BYTES_MAX: Final = 512 << 10
-"""Payload bytes after which a block is full; half an anchor distance, so that anchors stay about even."""
+"""Payload bytes after which a block is full; a quarter of an anchor distance, so that anchors stay about even."""
 RECORD_OVERHEAD_BYTES: Final = 64
 """Memory of a record beyond its payload: the bytes object's head, its list slot, time and tag."""
 EVENT_RESERVE_BYTES: Final = 4 << 20
@@ -28,13 +29,14 @@ KIND_BITS: Final = 8
 
 
 class Chunk:
-    """The records of one block-to-be."""
+    """The records of one block-to-be: the payloads, and of each run that came together what its records share."""
 
-    __slots__ = ("payload_bytes", "payloads", "recv_ns", "tags")
+    __slots__ = ("counts", "first_ns", "payload_bytes", "payloads", "tags")
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
-        self.recv_ns = array("q")
+        self.counts = array("q")
+        self.first_ns = array("q")
         self.tags = array("I")
         self.payload_bytes = 0
 
@@ -44,9 +46,13 @@ class Chunk:
 
     def columns(self) -> Columns:
         """The records as columns; the chunk must not grow any more."""
-        tags = np.frombuffer(self.tags, np.uint32)
+        counts = np.frombuffer(self.counts, np.int64)
+        starts = np.cumsum(counts) - counts
+        recv_ns = np.repeat(np.frombuffer(self.first_ns, np.int64) - starts, counts)
+        recv_ns += np.arange(len(recv_ns))
+        tags = np.repeat(np.frombuffer(self.tags, np.uint32), counts)
         return Columns(
-            np.frombuffer(self.recv_ns, np.int64),
+            recv_ns,
             (tags >> KIND_BITS).astype(np.uint16),
             tags.astype(np.uint8),
             self.payloads,
@@ -78,31 +84,42 @@ class PendingRecords:
     def oldest_ns(self) -> int | None:
         """Receive time of the oldest record that was not released yet."""
         if self._oldest_taken_ns is None and self._chunks:
-            return self._chunks[0].recv_ns[0]
+            return self._chunks[0].first_ns[0]
         return self._oldest_taken_ns
 
-    def add(self, payload: bytes, connection: int, kind: int, recv_ns: int) -> int:
-        """Queue a record, or count it as lost where there is no room; return the memory then in use."""
+    def extend(self, payloads: Sequence[bytes], size: int, connection: int, kind: int, recv_ns: int) -> int:
+        """Queue records of `size` bytes together, received from `recv_ns` on, 1 ns apart.
+
+        Where there is no room for all of them, each is queued or counted as lost by itself. Returns the memory
+        then in use.
+        """
+        count = len(payloads)
         if recv_ns <= self._last_recv_ns:
             recv_ns = self._last_recv_ns + 1
-        self._last_recv_ns = recv_ns
-        size = len(payload)
-        memory = self.memory_bytes + size + RECORD_OVERHEAD_BYTES
-        if (memory > self._bytes_max or self._losses) and not self._fits(memory, kind):
-            self._lose(connection, recv_ns)
-            return self.memory_bytes
+        memory = self.memory_bytes + size + count * RECORD_OVERHEAD_BYTES
+        if memory > self._bytes_max or self._losses:
+            if count > 1:
+                for at, payload in enumerate(payloads, recv_ns):
+                    self.extend((payload,), len(payload), connection, kind, at)
+                return self.memory_bytes
+            if not self._fits(memory, kind):
+                self._last_recv_ns = recv_ns
+                self._lose(connection, recv_ns)
+                return self.memory_bytes
+        self._last_recv_ns = recv_ns + count - 1
         tail = self._tail
         if tail is None:
             tail = self._tail = Chunk()
             self._chunks.append(tail)
-        tail.payloads.append(payload)
-        tail.recv_ns.append(recv_ns)
+        tail.payloads.extend(payloads)
+        tail.counts.append(count)
+        tail.first_ns.append(recv_ns)
         tail.tags.append(connection << KIND_BITS | kind)
         tail.payload_bytes += size
         if tail.payload_bytes >= BLOCK_BYTES_MAX:
             self._tail = None
         self.memory_bytes = memory
-        self.next_offset += 1
+        self.next_offset += count
         return memory
 
     def take(self, bytes_max: int) -> list[Chunk]:
@@ -116,7 +133,7 @@ class PendingRecords:
         if not self._chunks:
             self._tail = None
         if taken:
-            self._oldest_taken_ns = taken[0].recv_ns[0]
+            self._oldest_taken_ns = taken[0].first_ns[0]
         return taken
 
     def release(self, chunks: list[Chunk]) -> None:
@@ -139,7 +156,8 @@ class PendingRecords:
                 connection=connection,
                 records_lost=loss.records,
             )
-            self.add(encode_event(gap), connection, RecordKind.EVENT, loss.end_ns)
+            payload = encode_event(gap)
+            self.extend((payload,), len(payload), connection, RecordKind.EVENT, loss.end_ns)
 
     def __bool__(self) -> bool:
         return bool(self._chunks)

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,7 @@ from lake.spool.stream import PreviousLife, StreamState, open_stream
 LOCK_FILE: Final = "LOCK"
 COMMIT_BYTES_MAX: Final = 16 << 20
 """Memory of the records in one commit; more waits for the next, so that durability keeps advancing."""
-RECORD_BYTES_MAX: Final = 256 << 20
+PAYLOAD_BYTES_MAX: Final = 256 << 20
 SPACE_RETRY_FIRST_SECONDS: Final = 0.05
 SPACE_RETRY_MAX_SECONDS: Final = 1.0
 SYNC_TIMES_KEPT: Final = 4096
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 class SpoolWriter:
-    """The one writer of a stream. A context manager; `append` belongs to one thread.
+    """The one writer of a stream. A context manager; `append` and `extend` belong to one thread.
 
     Opening takes the stream's lock, puts the folder in order after a crash (`recovery` reports) and says how
     the last writer ended (`previous`).
@@ -117,23 +117,40 @@ class SpoolWriter:
         kind: RecordKind = RecordKind.FRAME,
         recv_ns: int | None = None,
     ) -> None:
-        """Queue a record for the next commit; returns at once.
+        """Queue a record for the next commit, as `extend` does; returns at once."""
+        self._queue((payload,), len(payload), connection, kind, recv_ns)
 
-        `recv_ns` (default: now) is raised to one above the last record's where it is not later. Where the
-        queue is full because the disk is slow or full, the record is dropped and told by a gap event.
+    def extend(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        connection: int = 0,
+        kind: RecordKind = RecordKind.FRAME,
+        recv_ns: int | None = None,
+    ) -> None:
+        """Queue records that came together, at least one, for the next commit; returns at once.
+
+        The first is received at `recv_ns` (default: now), raised to one above the last record's where that is
+        not later, each of the others 1 ns after the one before. Where the queue is full because the disk is
+        slow or full, records are dropped and told by a gap event.
 
         Raises:
             TerminalError: the writer has failed or is closed; nothing is recorded any more.
-            InputError: `payload` or `connection` is out of range.
+            InputError: the size of `payloads` together or `connection` is out of range.
         """
+        self._queue(payloads, sum(map(len, payloads)), connection, kind, recv_ns)
+
+    def _queue(
+        self, payloads: Sequence[bytes], size: int, connection: int, kind: RecordKind, recv_ns: int | None
+    ) -> None:
         if self._refusing:
             raise self._failure()
-        if connection >> 16 or len(payload) > RECORD_BYTES_MAX:
-            raise InputError(f"connection {connection} or payload of {len(payload)} bytes is out of range")
+        if connection >> 16 or size > PAYLOAD_BYTES_MAX:
+            raise InputError(f"connection {connection} or payload of {size} bytes is out of range")
         if recv_ns is None:
             recv_ns = self._clock_ns()
         with self._lock:
-            if self._pending.add(payload, connection, kind, recv_ns) >= self._wake_at_bytes:
+            if self._pending.extend(payloads, size, connection, kind, recv_ns) >= self._wake_at_bytes:
                 self._wake_committer()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from collectors.backoff import BackoffSettings
@@ -37,6 +37,19 @@ class MemorySink:
         assert recv_ns is not None
         self.records.append((payload, connection, kind, recv_ns))
         self._news.set()
+
+    def extend(
+        self,
+        payloads: Sequence[bytes],
+        *,
+        connection: int = 0,
+        kind: RecordKind = RecordKind.FRAME,
+        recv_ns: int | None = None,
+    ) -> None:
+        assert recv_ns is not None
+        assert payloads
+        for at, payload in enumerate(payloads, recv_ns):
+            self.append(payload, connection=connection, kind=kind, recv_ns=at)
 
     def flush(self, timeout_s: float | None = None) -> None:
         self.flushed_at.append(len(self.records))

@@ -152,6 +152,24 @@ def test_a_test_request_is_answered_at_once(transport: str) -> None:
     run(scenario())
 
 
+def test_data_and_control_that_one_read_brings_are_recorded_in_order_and_heard() -> None:
+    async def scenario() -> None:
+        async with serving() as venue, recording(venue) as (session, sink):
+            peer = await venue.peer()
+            await session.established.wait()
+            mixed = [tick(1), TEST_REQUEST, tick(2)]
+            before = session.frames
+            session._on_frames(mixed)
+            session._on_frames([tick(3), tick(4)])
+            assert session.frames == before + 5
+            assert sink.frames[-5:] == [*mixed, tick(3), tick(4)]
+            stamps = [record[3] for record in sink.records]
+            assert stamps == sorted(set(stamps))
+            await peer.called("public/test")
+
+    run(scenario())
+
+
 def test_a_test_request_before_the_subscription_is_complete_is_answered() -> None:
     async def scenario() -> None:
         async def never_subscribes(peer: Peer, call: Call) -> None:

@@ -66,7 +66,7 @@ class Client:
         self.link: Link | None = None
 
     async def connect(self, transport: Transport, url: str, settings: TransportSettings = SETTINGS) -> None:
-        self.link = await transport(url, self.received.append, settings)
+        self.link = await transport(url, self.received.extend, settings)
 
     async def closed(self) -> Closed:
         assert self.link is not None
@@ -163,6 +163,16 @@ def test_pings_are_answered_and_pongs_passed_over(transport: Transport) -> None:
     run(scenario())
 
 
+def test_frames_before_a_ping_do_not_wait_for_those_after_it(transport: Transport) -> None:
+    async def scenario() -> None:
+        async with wired(transport) as (wire, client):
+            wire.writer.write(frame(TEXT, b"one") + frame(TEXT, b"two") + frame(PING, b"?"))
+            assert await wire.read() == (PONG, b"?")
+            assert client.received == [b"one", b"two"]
+
+    run(scenario())
+
+
 def test_fragments_become_one_message_even_with_a_ping_between(transport: Transport) -> None:
     async def scenario() -> None:
         async with wired(transport) as (wire, client):
@@ -234,12 +244,12 @@ def test_a_message_over_the_bound_closes_with_1009(transport: Transport, parts: 
 def test_a_breach_of_the_protocol_closes_with_1002(transport: Transport, breach: bytes) -> None:
     async def scenario() -> None:
         async with wired(transport) as (wire, client):
-            wire.writer.write(frame(TEXT, b"good") + breach)
+            wire.writer.write(frame(TEXT, b"good") + frame(TEXT, b"too") + breach)
             opcode, payload = await wire.read()
             assert (opcode, payload[:2]) == (CLOSE, struct.pack("!H", 1002))
             wire.writer.close()
             assert (await client.closed()).code == 1002
-            assert client.received == [b"good"]
+            assert client.received == [b"good", b"too"]
 
     run(scenario())
 
@@ -312,7 +322,7 @@ def test_a_burst_of_ten_megabytes_against_a_slow_consumer_loses_nothing(transpor
 
 def test_an_error_of_the_consumer_ends_the_connection_and_is_raised(transport: Transport) -> None:
     async def scenario() -> None:
-        def fail(payload: bytes) -> None:
+        def fail(payloads: list[bytes]) -> None:
             raise ZeroDivisionError
 
         async with serving() as venue:

@@ -154,6 +154,36 @@ def test_a_slow_disk_loses_only_what_the_gap_events_say(tmp_path: Path) -> None:
     assert [row.offset for row in rows] == list(range(len(rows)))
 
 
+def test_records_that_come_together_are_stamped_apart_and_lost_one_by_one(tmp_path: Path) -> None:
+    fs, stuck, go = FailingFileSystem(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        stuck.set()
+        assert go.wait(WAIT_S)
+
+    fs.before["sync"] = block
+    settings = SpoolSettings(commit_interval_ms=1, pending_bytes_max=1_000)
+    payloads = [b"%02d" % n + b"x" * 98 for n in range(10)]
+    with SpoolWriter(tmp_path / "s", settings, fs=fs) as writer:
+        writer.append(b"first", recv_ns=1000)
+        assert stuck.wait(WAIT_S)
+        writer.extend(payloads, connection=3, recv_ns=900)  # 164 bytes of memory each: five have room
+        assert writer.stats.dropped_records == 5
+        go.set()
+        writer.flush(WAIT_S)
+        wait_until(lambda: writer.stats.pending_bytes == 0)
+        writer.extend(payloads[:3], connection=3, recv_ns=2000)
+    first, *kept, gap, one, two, three = stream_rows(tmp_path / "s")
+    assert (first.payload, first.recv_ns) == (b"first", 1000)
+    assert [(row.recv_ns, row.payload) for row in kept] == list(enumerate(payloads[:5], 1001))
+    assert decode_event(gap.payload) == Gap(
+        start_ns=1006, end_ns=1010, cause="spool_overflow", connection=3, records_lost=5
+    )
+    assert [(row.recv_ns, row.connection) for row in (one, two, three)] == [(2000, 3), (2001, 3), (2002, 3)]
+    with SpoolWriter(tmp_path / "s", PATIENT) as writer, pytest.raises(InputError):
+        writer.extend(payloads, connection=1 << 16)
+
+
 def test_a_full_disk_without_overflow_costs_nothing(tmp_path: Path) -> None:
     fs = FailingFileSystem()
     fs.fail["write"] = [None, error(errno.ENOSPC), error(errno.EDQUOT)]
