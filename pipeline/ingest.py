@@ -34,6 +34,7 @@ from lake.crashpoints import reach
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
+from lake.memory import give_back
 from lake.root import Root
 from lake.spool import (
     Batch,
@@ -349,6 +350,7 @@ def _rounds(
     total, reached = IngestReport(), {}  # type: tuple[IngestReport, dict[str, int]]
     while True:
         last = stop.wait(settings.follow_seconds)
+        segments = total.segments
         try:
             total.add(
                 ingest(root, settings, spool_settings, streams=streams, progress=progress, reached=reached)
@@ -361,6 +363,8 @@ def _rounds(
             job()
         if last:
             return total
+        if total.segments > segments:
+            give_back()
 
 
 def _renew_after(seconds: float, stop: threading.Event) -> None:
