@@ -58,7 +58,7 @@ def plan(planning: Planning) -> Plan:
 def windows(item: Listed, planning: Planning, step: int, have_us: list[Span]) -> Iterator[Span]:
     """Spans of ms, of whole bars that have closed, that are lacking and fit into an answer each."""
     first = max(planning.start_ms, item.created_ms) // step * step
-    end = min(planning.end_ms // step * step, -(-item.expires_ms // step) * step)
+    end = min(planning.published_ms // step * step, -(-item.expires_ms // step) * step)
     if end <= first:
         return
     have = [(-(-a // 1000 // step) * step, b // 1000 // step * step) for a, b in have_us]

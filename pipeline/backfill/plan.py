@@ -15,6 +15,8 @@ from pipeline.backfill.settings import BackfillSettings
 
 KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
 DAY_MS: Final = 86_400_000
+PUBLISHING_MS: Final = 30_000
+"""What ended within this time may not have been published yet, and is left to a later run."""
 URGENCIES: Final = (("critical", 7), ("high", 30), ("medium", 90))
 """Options by days left to their expiry; what is left longer, or has expired, is `low`."""
 
@@ -104,6 +106,11 @@ class Planning:
         if self.choice.end is None:
             return self.now_ms
         return min(self.now_ms, int(self.choice.end.timestamp() * 1000))
+
+    @property
+    def published_ms(self) -> int:
+        """The moment before which bars and hours that have ended can be had; as `end_ms`."""
+        return min(self.end_ms, self.now_ms - PUBLISHING_MS)
 
     @property
     def refused_since_us(self) -> int:

@@ -64,7 +64,7 @@ def funding(planning: Planning) -> Plan:
         first = max(planning.start_ms, item.created_ms, FUNDING_SINCE_MS)
         have = [(a // 1000, b // 1000) for a, b in ledger.times(rows)]
         # Up to the last whole hour: before the next has ended there is nothing to come.
-        wanted = (first, planning.end_ms // HOUR_MS * HOUR_MS + 1)
+        wanted = (first, planning.published_ms // HOUR_MS * HOUR_MS + 1)
         for start, end in cut(lacking([wanted], have), FUNDING_HOURS_MAX * HOUR_MS):
             span: dict[str, str | int] = {"start_timestamp": start - 1, "end_timestamp": end - 1}
             params = {"instrument_name": item.name, **span}
@@ -97,7 +97,7 @@ def volatility(planning: Planning) -> Plan:
         if not found.may_ask(currency, rows, planning):
             continue
         first = -(-max(planning.start_ms, VOLATILITY_SINCE_MS) // step) * step
-        end = planning.end_ms // step * step
+        end = planning.published_ms // step * step
         have = [(a // 1000, b // 1000) for a, b in ledger.times(rows, name)]
         for start, stop in cut(lacking([(first, max(first, end))], have), VOLATILITY_BARS_MAX * step):
             params: dict[str, str | int] = {

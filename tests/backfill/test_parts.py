@@ -23,7 +23,7 @@ from collectors.pace import AdaptiveBucket
 from lake.conform import conform
 from lake.errors import InputError, SchemaDriftError, SettingsError
 from lake.schema import TABLES
-from pipeline.backfill import trades
+from pipeline.backfill import series, trades
 from pipeline.backfill.display import progress_line
 from pipeline.backfill.engine import Progress
 from pipeline.backfill.ledger import NEVER_EXPIRES_MS, Listed, Recorded
@@ -185,6 +185,23 @@ def test_only_what_is_wanted_is_chosen() -> None:
     assert names(kinds=("option",), start=after) == ["a", "b", "d"]  # c was gone by then
     with pytest.raises(InputError, match="no instrument zzz"):
         names(instruments=("zzz",))
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "hour"), [(0, NOON - 3_600_000), (29_999, NOON - 3_600_000), (30_000, NOON)]
+)
+def test_an_hour_that_has_only_just_ended_is_left_to_a_later_run(after_ms: int, hour: int) -> None:
+    ledger: Any = SimpleNamespace(
+        instruments=[listed("BTC-PERPETUAL", "future", 10_000)], recorded=lambda dataset: {}
+    )
+    [*_, last] = series.funding(Planning(ledger, Choice(), BackfillSettings(), NOON + after_ms)).units
+    asked: list[dict[str, Any]] = []
+
+    async def ask(host: str, method: str, params: dict[str, Any]) -> None:
+        asked.append(params)
+
+    asyncio.run(last.work(ask))  # type: ignore[arg-type]
+    assert [params["end_timestamp"] for params in asked] == [hour]
 
 
 @pytest.mark.parametrize(
