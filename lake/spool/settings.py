@@ -11,7 +11,7 @@ from lake.errors import SettingsError
 class SpoolSettings:
     """How often the spool commits, when it starts a new segment, and how much memory it may hold."""
 
-    commit_interval_ms: float = 50
+    commit_interval_ms: float = 40
     """Shortest time between the starts of two group commits."""
     commit_bytes: int = 1 << 20
     """Pending payload bytes that start a commit before its time."""
