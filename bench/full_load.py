@@ -176,7 +176,12 @@ def figures(folder: Path, run: Run, account: Path, busiest_s: float | None) -> l
     if busiest_s is not None:
         waits = waits[recv_ns > recv_ns[-1] - int((busiest_s + IN_FLIGHT_NS / 1e9) * 1e9)]
     p50, p95, p99 = np.percentile(waits, (50, 95, 99)).tolist()
-    gaps = query(root, "SELECT cause FROM gaps").to_pylist()
+    gaps = query(
+        root,
+        "SELECT cause, channel, instrument, healed, start_ts::TEXT, end_ts::TEXT FROM gaps ORDER BY start_ts",
+    ).to_pylist()
+    for gap in gaps:
+        sys.stdout.write(f"gap: {gap}\n")
     return [
         Figure(f"frames lost of {sent:,}", missing, "frames", 0, 0),
         Figure("rows in gaps", len(gaps), "rows", 0, 0),
