@@ -9,9 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 
+def keep_little() -> None:
+    """Take Arrow's memory from the C library, for a process that works for days: other pools keep what their
+    many threads freed, more from hour to hour, and `give_back` cannot reach it."""
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
 def give_back() -> None:
     """Return to the system what this process has freed; some ms, so after large work and not within it."""
-    pa.default_memory_pool().release_unused()
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
