@@ -21,6 +21,11 @@ SILENCE_MIN_S: Final = 10.0
 LIQUID_S: Final = 1.0
 """A channel whose frames come closer than this in the median is expected to go on."""
 ARRIVALS_KEPT: Final = 32
+HABIT_S: Final = 60.0
+"""A channel heard for less is not missed while others speak: a new or restless one often begins with a burst."""
+PAUSE_KEPT_S: Final = 3600.0
+"""So long a channel is known to be used to a pause that it made."""
+_LIQUID_NS: Final = int(LIQUID_S * S_IN_NS)
 _MEDIANS_OF_SILENCE: Final = 30
 _PAUSES_OF_SILENCE: Final = 3
 CHANGES_AHEAD_MAX: Final = 1024
@@ -213,14 +218,19 @@ class Silence:
     """The channels of one connection, and which of them are silent against their own habit.
 
     A channel is judged by its last arrivals: only one with a median pause below `LIQUID_S` is expected to go
-    on. It is silent after ten seconds, and after thirty of its usual and three of its longest recent pauses. While
-    there is a reason for it to rest, it is not expected to speak.
+    on. It is silent after ten seconds, and after thirty of its usual and three of its longest recent pauses. That is
+    enough where nobody else speaks; otherwise the habit must be older than `HABIT_S`, and its longest pause of the
+    last hour counts too, because options are quoted in bursts. While there is a reason for a channel to rest, it is
+    not expected to speak.
     """
 
     def __init__(self) -> None:
         self._arrivals: dict[str, deque[int]] = {}
         self._silent: dict[str | None, int] = {}
         self._rested_ns: dict[str, int] = {}
+        self._first_ns: dict[str, int] = {}
+        self._longest: dict[str, tuple[int, int]] = {}
+        """The longest pause beyond `LIQUID_S` that a channel made, and when it ended."""
         self._patience: dict[str, tuple[int, float]] = {}
         """What `_patience_ns` came to, and after which arrival: most channels are still for many checks."""
         self._newest_ns = 0
@@ -228,16 +238,18 @@ class Silence:
 
     def heard(self, channel: str, recv_ns: int) -> list[Silent] | None:
         """A frame came; the silences that it ends, if any."""
+        silent = self._silent
+        if silent and None in silent:
+            self._all_silent_until_ns = recv_ns
         arrivals = self._arrivals.get(channel)
         if arrivals is None:
             arrivals = self._arrivals[channel] = deque(maxlen=ARRIVALS_KEPT)
+            self._first_ns.setdefault(channel, recv_ns)
+        elif recv_ns - arrivals[-1] > _LIQUID_NS:
+            self._note_pause(channel, arrivals[-1], recv_ns)
         arrivals.append(recv_ns)
         self._newest_ns = recv_ns
-        if not self._silent:
-            return None
-        if None in self._silent:
-            self._all_silent_until_ns = recv_ns
-        return self._end((None, channel), recv_ns)
+        return self._end((None, channel), recv_ns) if silent else None
 
     def check(self, now_ns: int, resting_ns: RestingSince) -> tuple[list[Quiet], list[Silent]]:
         """The silences that have begun by now, and those that end because there is a reason to rest."""
@@ -266,7 +278,9 @@ class Silence:
             since_ns = max(self._newest_ns, min(since_ns for _, since_ns in quiet))
             ended += self._end(tuple(self._silent), since_ns)
             quiet = [Quiet(None, since_ns)]
-        begun = [one for one in quiet if one.channel not in self._silent]
+        begun = [
+            one for one in quiet if one.channel not in self._silent and self._is_unusual(*one, now_ns=now_ns)
+        ]
         self._silent.update(begun)
         return begun, ended
 
@@ -275,17 +289,32 @@ class Silence:
         gone = [channel for channel in self._arrivals if channel not in wanted]
         for channel in gone:
             del self._arrivals[channel]
-            self._rested_ns.pop(channel, None)
-            self._patience.pop(channel, None)
+            for known in (self._rested_ns, self._patience, self._first_ns, self._longest):
+                known.pop(channel, None)
         return gone, self._end(tuple(gone), now_ns)
 
     def interrupted(self, since_ns: int) -> list[Silent]:
-        """The connection was lost, which is a gap of its own: habits start anew. The silences that end."""
+        """The connection was lost, which is a gap of its own: what is usual is learnt anew. The silences that end."""
         ended = self._end(tuple(self._silent), since_ns)
         self._arrivals.clear()
         self._rested_ns.clear()
         self._patience.clear()
         return ended
+
+    def _note_pause(self, channel: str, since_ns: int, until_ns: int) -> None:
+        """Remember a pause, but for the part in which nobody spoke or there was a reason to rest."""
+        pause_ns = until_ns - max(since_ns, self._all_silent_until_ns, self._rested_ns.get(channel, 0))
+        longest_ns, at_ns = self._longest.get(channel, (0, 0))
+        if pause_ns > longest_ns or until_ns - at_ns > PAUSE_KEPT_S * S_IN_NS:
+            self._longest[channel] = pause_ns, until_ns
+
+    def _is_unusual(self, channel: str | None, since_ns: int, *, now_ns: int) -> bool:
+        """Whether a channel that is silent while others speak (None: all are) has long been used to speak."""
+        if channel is None:
+            return True
+        longest_ns, _ = self._longest.get(channel, (0, 0))
+        is_habit = since_ns - self._first_ns[channel] >= HABIT_S * S_IN_NS
+        return is_habit and now_ns - since_ns > _PAUSES_OF_SILENCE * longest_ns
 
     def _patience_ns(self, channel: str, arrivals: deque[int]) -> float:
         known = self._patience.get(channel)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from collectors.continuity import (
     ARRIVALS_KEPT,
+    HABIT_S,
     S_IN_NS,
     BookChains,
     ChainNews,
@@ -121,8 +122,8 @@ def test_a_change_before_any_snapshot_is_a_broken_book() -> None:
 
 
 def speak(silence: Silence, channel: str, pause_s: float, end_ns: int) -> None:
-    """So many frames that the channel's habit is known, the last at `end_ns`."""
-    for n in range(ARRIVALS_KEPT, -1, -1):
+    """So many frames, and for so long, that the channel's habit is known, the last at `end_ns`."""
+    for n in range(max(ARRIVALS_KEPT, int(HABIT_S / pause_s) + 1), -1, -1):
         assert silence.heard(channel, end_ns - int(n * pause_s * S_IN_NS)) is None
 
 
@@ -154,6 +155,48 @@ def test_patience_grows_with_the_pauses_a_channel_is_used_to() -> None:
     silence.heard("other", start + 20 * S_IN_NS)
     assert silence.check(start + 26 * S_IN_NS, awake) == ([], [])
     assert len(silence.check(start + 28 * S_IN_NS, awake)[0]) == 1
+
+
+def test_a_burst_makes_no_habit_but_a_connection_that_falls_silent_after_it_is_noticed() -> None:
+    silence, start = Silence(), 1000 * S_IN_NS
+    for n in range(100):
+        silence.heard("restless", start + n * S_IN_NS // 10)
+    last = start + 99 * S_IN_NS // 10
+    silence.heard("other", last + 25 * S_IN_NS)
+    assert silence.check(last + 30 * S_IN_NS, awake) == ([], []), "others speak, and it is new"
+    assert silence.check(last + 36 * S_IN_NS, awake) == ([Quiet(None, last + 25 * S_IN_NS)], [])
+
+
+def speak_on(silence: Silence, channel: str, start_ns: int, end_ns: int) -> None:
+    """A frame every tenth of a second."""
+    for at_ns in range(start_ns, end_ns + 1, S_IN_NS // 10):
+        silence.heard(channel, at_ns)
+
+
+def test_a_channel_is_used_to_three_times_its_longest_pause_of_the_last_hour() -> None:
+    silence, start = Silence(), 1000 * S_IN_NS
+    speak(silence, "restless", 0.1, start)
+    last = start + 100 * S_IN_NS
+    speak_on(silence, "restless", start + 20 * S_IN_NS, last)
+    silence.heard("other", last + 55 * S_IN_NS)
+    assert silence.check(last + 59 * S_IN_NS, awake) == ([], [])
+    assert silence.check(last + 61 * S_IN_NS, awake) == ([Quiet("restless", last)], [])
+    silence.heard("restless", last + 61 * S_IN_NS)
+    later = last + 3700 * S_IN_NS
+    speak_on(silence, "restless", last + 62 * S_IN_NS, later)
+    speak_on(silence, "restless", later + 2 * S_IN_NS, later + 10 * S_IN_NS)
+    silence.heard("other", later + 20 * S_IN_NS)
+    assert silence.check(later + 21 * S_IN_NS, awake) == ([Quiet("restless", later + 10 * S_IN_NS)], [])
+
+
+def test_a_silence_of_everybody_is_no_pause_of_one() -> None:
+    silence, start = Silence(), 1000 * S_IN_NS
+    speak(silence, "lively", 0.1, start)
+    assert silence.check(start + 11 * S_IN_NS, awake) == ([Quiet(None, start)], [])
+    last = start + 100 * S_IN_NS
+    speak_on(silence, "lively", start + 30 * S_IN_NS, last)
+    silence.heard("other", last + 10 * S_IN_NS)
+    assert silence.check(last + 11 * S_IN_NS, awake) == ([Quiet("lively", last)], [])
 
 
 def test_a_channel_that_was_left_is_not_expected_to_speak() -> None:
