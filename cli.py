@@ -203,12 +203,13 @@ def collect(
 def _ingester_beside(this: Invocation, stream: str) -> Iterator[None]:
     """Ingest in a process of its own, so that decoding never delays the socket; one last round at the end."""
     from lake.companion import Companion
+    from lake.memory import KEEP_LITTLE
 
     command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
     if this.config:
         command += ["--config", str(this.config)]
     command += ["ingest", "--follow", "--leash", "--stream", stream]
-    with Companion(command, "the ingester") as ingester:
+    with Companion(command, "the ingester", environment=KEEP_LITTLE) as ingester:
         yield
         code = ingester.finish()
     if code:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 RETRY_FIRST_S: Final = 1.0
@@ -24,10 +25,19 @@ class Companion:
     The input is a pipe that only this process holds, so that even if this process is killed, nobody is left behind.
     It has a session of its own: Ctrl-C at the terminal reaches this process alone. One that ends with code 0
     wants to be replaced by a fresh one; any other end is told in the log, and it is started again after a while.
+    `environment` is added to ours.
     """
 
-    def __init__(self, command: Sequence[str], name: str, *, retry_first_s: float = RETRY_FIRST_S) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        name: str,
+        *,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        retry_first_s: float = RETRY_FIRST_S,
+    ) -> None:
         self._command = list(command)
+        self._environment = dict(environment)
         self._name = name
         self._retry_first_s = retry_first_s
         self._over = threading.Event()
@@ -93,4 +103,5 @@ class Companion:
     def _popen_after(self, dead: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes]:
         if dead is not None and dead.stdin is not None:
             dead.stdin.close()
-        return subprocess.Popen(self._command, start_new_session=True, stdin=subprocess.PIPE)
+        environment = os.environ | self._environment
+        return subprocess.Popen(self._command, env=environment, start_new_session=True, stdin=subprocess.PIPE)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-import pyarrow as pa
-
-
-def keep_little() -> None:
-    """Take Arrow's memory from the C library, for a process that works for days: other pools keep what their
-    many threads freed, more from hour to hour, and `give_back` cannot reach it."""
-    pa.set_memory_pool(pa.system_memory_pool())
+KEEP_LITTLE: Final[Mapping[str, str]] = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""Environment of a process that works for days: Arrow then takes its memory from the C library. Its other pools keep
+what their many threads freed, more from hour to hour, and `give_back` cannot reach it."""
 
 
 def give_back() -> None:

@@ -34,7 +34,7 @@ from lake.crashpoints import reach
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
 from lake.locks import exclusive
-from lake.memory import give_back, keep_little
+from lake.memory import give_back
 from lake.root import Root
 from lake.spool import (
     Batch,
@@ -327,7 +327,6 @@ def follow(
         threading.Thread(
             target=_renew_after, args=(settings.renew_hours * S_PER_HOUR, stop), name="renewal", daemon=True
         ).start()
-    keep_little()
     progress = Progress(root)
     try:
         total = _rounds(root, settings, spool_settings, streams, stop, progress, beside)

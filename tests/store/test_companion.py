@@ -83,3 +83,14 @@ def test_the_code_of_the_last_one_is_told(tmp_path: Path) -> None:
         until(lambda: begun(lives) == 1)
         until(lambda: child._process is not None and child._process.poll() is not None)
         assert child.finish() == 7
+
+
+def test_the_child_has_our_environment_and_what_is_added_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OURS", "1")
+    out = tmp_path / "out"
+    told = f"import os, sys; open({str(out)!r}, 'w').write(os.environ['OURS'] + os.environ['ADDED']); sys.stdin.read()"
+    with Companion([sys.executable, "-c", told], "the child", environment={"ADDED": "2"}) as child:
+        assert child.finish() == 0
+    assert out.read_text() == "12"
