@@ -21,8 +21,8 @@ SILENCE_MIN_S: Final = 10.0
 LIQUID_S: Final = 1.0
 """A channel whose frames come closer than this in the median is expected to go on."""
 ARRIVALS_KEPT: Final = 32
-HABIT_S: Final = 60.0
-"""A channel heard for less is not missed while others speak: a new or restless one often begins with a burst."""
+HABIT_S: Final = 600.0
+"""A channel heard for less is not missed while others speak: options are lively for minutes and then rest."""
 PAUSE_KEPT_S: Final = 3600.0
 """So long a channel is known to be used to a pause that it made."""
 _LIQUID_NS: Final = int(LIQUID_S * S_IN_NS)
