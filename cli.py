@@ -23,10 +23,10 @@ from typer.core import TyperGroup
 
 from collectors.commands import simulate
 from lake.commands import book
-from lake.display import show, working
+from lake.display import show
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
-from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, surface
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_seconds, form_of
+from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
 from quality.commands import status, verify
 
 if TYPE_CHECKING:
@@ -282,16 +282,8 @@ def depth(
 
     Example: lake --root data depth --date 2026-11-20
     """
-    from pipeline.periodic import Periodic
-
     this: Invocation = context.obj
-    days = as_days(date)
-    ran = []
-    with working("sampling") as tell:
-        for job in _book_jobs(this):
-            made = Periodic(this.root(), job)
-            ran += made.run(days=days, on_day=lambda day: tell(f"{day.table}, {day.day}, {day.rows:,} rows"))
-    show([dataclasses.asdict(one) for one in ran], title="sampled", as_json=as_json)
+    run_periodic(this.root(), _book_jobs(this), date, as_json=as_json)
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)

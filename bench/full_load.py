@@ -38,6 +38,7 @@ from collectors.simulator.frames import notification
 from collectors.simulator.market import Market
 from collectors.simulator.process import SimulatorProcess, start
 from lake.beats import COLLECT, beat_path, read_beat
+from lake.memory import KEEP_LITTLE
 from lake.root import Root, open_root
 from lake.spool import RecordKind, read_segment, sealed_segments
 from lake.views import query
@@ -90,7 +91,12 @@ class Run:
 
 @contextmanager
 def _process(*arguments: str, stdin: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-m", *arguments], stdin=stdin, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        env=os.environ | KEEP_LITTLE,
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+    )
     try:
         yield process
     finally:

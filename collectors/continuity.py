@@ -26,6 +26,7 @@ HABIT_S: Final = 600.0
 PAUSE_KEPT_S: Final = 3600.0
 """So long a channel is known to be used to a pause that it made."""
 _LIQUID_NS: Final = int(LIQUID_S * S_IN_NS)
+_SILENCE_MIN_NS: Final = int(SILENCE_MIN_S * S_IN_NS)
 _MEDIANS_OF_SILENCE: Final = 30
 _PAUSES_OF_SILENCE: Final = 3
 CHANGES_AHEAD_MAX: Final = 1024
@@ -225,14 +226,8 @@ class Silence:
     """
 
     def __init__(self) -> None:
-        self._arrivals: dict[str, deque[int]] = {}
+        self._habits: dict[str, _Habit] = {}
         self._silent: dict[str | None, int] = {}
-        self._rested_ns: dict[str, int] = {}
-        self._first_ns: dict[str, int] = {}
-        self._longest: dict[str, tuple[int, int]] = {}
-        """The longest pause beyond `LIQUID_S` that a channel made, and when it ended."""
-        self._patience: dict[str, tuple[int, float]] = {}
-        """What `_patience_ns` came to, and after which arrival: most channels are still for many checks."""
         self._newest_ns = 0
         self._all_silent_until_ns = 0
 
@@ -241,12 +236,12 @@ class Silence:
         silent = self._silent
         if silent and None in silent:
             self._all_silent_until_ns = recv_ns
-        arrivals = self._arrivals.get(channel)
-        if arrivals is None:
-            arrivals = self._arrivals[channel] = deque(maxlen=ARRIVALS_KEPT)
-            self._first_ns.setdefault(channel, recv_ns)
-        elif recv_ns - arrivals[-1] > _LIQUID_NS:
-            self._note_pause(channel, arrivals[-1], recv_ns)
+        habit = self._habits.get(channel)
+        if habit is None:
+            habit = self._habits[channel] = _Habit(recv_ns)
+        arrivals = habit.arrivals
+        if arrivals and recv_ns - arrivals[-1] > _LIQUID_NS:
+            habit.note_pause(self._still_since_ns(habit), recv_ns)
         arrivals.append(recv_ns)
         self._newest_ns = recv_ns
         return self._end((None, channel), recv_ns) if silent else None
@@ -255,75 +250,89 @@ class Silence:
         """The silences that have begun by now, and those that end because there is a reason to rest."""
         quiet: list[Quiet] = []
         ended: list[Silent] = []
-        for channel, arrivals in self._arrivals.items():
-            last_ns = arrivals[-1]
-            if now_ns - last_ns <= SILENCE_MIN_S * S_IN_NS:
+        for channel, habit in self._habits.items():
+            if not habit.arrivals or now_ns - habit.arrivals[-1] <= _SILENCE_MIN_NS:
                 continue
-            patience_ns = self._patience_ns(channel, arrivals)
+            patience_ns = habit.patience_ns()
             if patience_ns == inf:
                 continue
             rests_ns = resting_ns(channel)
             if rests_ns is not None:
-                self._rested_ns[channel] = now_ns
+                habit.rested_ns = now_ns
                 ended += self._end((channel,), rests_ns)
                 continue
-            since_ns = max(last_ns, self._rested_ns.get(channel, 0), self._all_silent_until_ns)
-            pause_ns = now_ns - since_ns
-            if pause_ns > SILENCE_MIN_S * S_IN_NS and pause_ns > patience_ns:
+            since_ns = self._still_since_ns(habit)
+            if now_ns - since_ns > max(_SILENCE_MIN_NS, patience_ns):
                 quiet.append(Quiet(channel, since_ns))
         if None in self._silent:
             return [], ended + (self._end((None,), now_ns) if not quiet else [])
-        if quiet and now_ns - self._newest_ns > SILENCE_MIN_S * S_IN_NS:
+        if quiet and now_ns - self._newest_ns > _SILENCE_MIN_NS:
             # Nobody speaks: that is one silence, of the connection, and not one per channel.
             since_ns = max(self._newest_ns, min(since_ns for _, since_ns in quiet))
             ended += self._end(tuple(self._silent), since_ns)
-            quiet = [Quiet(None, since_ns)]
-        begun = [
-            one for one in quiet if one.channel not in self._silent and self._is_unusual(*one, now_ns=now_ns)
-        ]
+            begun = [Quiet(None, since_ns)]
+        else:
+            begun = [
+                Quiet(channel, since_ns)
+                for channel, since_ns in quiet
+                if channel is not None
+                and channel not in self._silent
+                and self._habits[channel].is_broken_by(since_ns, now_ns)
+            ]
         self._silent.update(begun)
         return begun, ended
 
     def keep_only(self, wanted: Set[str], now_ns: int) -> tuple[list[str], list[Silent]]:
         """Expect nothing of channels that are not `wanted` any more; which these are, and the silences that end."""
-        gone = [channel for channel in self._arrivals if channel not in wanted]
+        gone = [channel for channel in self._habits if channel not in wanted]
         for channel in gone:
-            del self._arrivals[channel]
-            for known in (self._rested_ns, self._patience, self._first_ns, self._longest):
-                known.pop(channel, None)
+            del self._habits[channel]
         return gone, self._end(tuple(gone), now_ns)
 
     def interrupted(self, since_ns: int) -> list[Silent]:
         """The connection was lost, which is a gap of its own: what is usual is learnt anew. The silences that end."""
-        ended = self._end(tuple(self._silent), since_ns)
-        self._arrivals.clear()
-        self._rested_ns.clear()
-        self._patience.clear()
-        return ended
+        for habit in self._habits.values():
+            habit.arrivals.clear()
+        return self._end(tuple(self._silent), since_ns)
 
-    def _note_pause(self, channel: str, since_ns: int, until_ns: int) -> None:
-        """Remember a pause, but for the part in which nobody spoke or there was a reason to rest."""
-        pause_ns = until_ns - max(since_ns, self._all_silent_until_ns, self._rested_ns.get(channel, 0))
-        longest_ns, at_ns = self._longest.get(channel, (0, 0))
-        if pause_ns > longest_ns or until_ns - at_ns > PAUSE_KEPT_S * S_IN_NS:
-            self._longest[channel] = pause_ns, until_ns
-
-    def _is_unusual(self, channel: str | None, since_ns: int, *, now_ns: int) -> bool:
-        """Whether a channel that is silent while others speak (None: all are) has long been used to speak."""
-        if channel is None:
-            return True
-        longest_ns, _ = self._longest.get(channel, (0, 0))
-        is_habit = since_ns - self._first_ns[channel] >= HABIT_S * S_IN_NS
-        return is_habit and now_ns - since_ns > _PAUSES_OF_SILENCE * longest_ns
-
-    def _patience_ns(self, channel: str, arrivals: deque[int]) -> float:
-        known = self._patience.get(channel)
-        if known is None or known[0] != arrivals[-1]:
-            known = self._patience[channel] = arrivals[-1], _patience_ns(arrivals)
-        return known[1]
+    def _still_since_ns(self, habit: _Habit) -> int:
+        """Since when a channel has said nothing, but for when nobody spoke or it had a reason to rest."""
+        return max(habit.arrivals[-1], habit.rested_ns, self._all_silent_until_ns)
 
     def _end(self, channels: tuple[str | None, ...], until_ns: int) -> list[Silent]:
         return [Silent(c, self._silent.pop(c), until_ns) for c in channels if c in self._silent]
+
+
+@dataclass(slots=True)
+class _Habit:
+    """When a channel has spoken, how it used to, and until when it had a reason not to."""
+
+    first_ns: int
+    arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=ARRIVALS_KEPT))
+    rested_ns: int = 0
+    longest_ns: int = 0
+    """The longest pause beyond `LIQUID_S` of the last hour, …"""
+    longest_at_ns: int = 0
+    """… and when it ended."""
+    _patience_ns: float = inf
+    _judged_ns: int = 0
+    """After which arrival `_patience_ns` was found: most channels are still for many checks."""
+
+    def note_pause(self, since_ns: int, until_ns: int) -> None:
+        """The channel spoke again."""
+        if until_ns - since_ns > self.longest_ns or until_ns - self.longest_at_ns > PAUSE_KEPT_S * S_IN_NS:
+            self.longest_ns, self.longest_at_ns = until_ns - since_ns, until_ns
+
+    def patience_ns(self) -> float:
+        """How long a pause is usual by the last arrivals; infinite for what is not lively, or hardly known."""
+        if self._judged_ns != self.arrivals[-1]:
+            self._judged_ns, self._patience_ns = self.arrivals[-1], _patience_ns(self.arrivals)
+        return self._patience_ns
+
+    def is_broken_by(self, since_ns: int, now_ns: int) -> bool:
+        """Whether a stillness that others do not share is more than one of the channel's own pauses."""
+        is_old = since_ns - self.first_ns >= HABIT_S * S_IN_NS
+        return is_old and now_ns - since_ns > _PAUSES_OF_SILENCE * self.longest_ns
 
 
 def _patience_ns(arrivals: deque[int]) -> float:
@@ -332,7 +341,7 @@ def _patience_ns(arrivals: deque[int]) -> float:
     if len(pauses) < ARRIVALS_KEPT // 2:
         return inf
     usual = median(pauses)
-    if usual >= LIQUID_S * S_IN_NS:
+    if usual >= _LIQUID_NS:
         return inf
     return max(_MEDIANS_OF_SILENCE * usual, _PAUSES_OF_SILENCE * max(pauses))
 

@@ -71,7 +71,7 @@ class IngestSettings:
     """With `--follow`: how often to look for newly sealed segments, in seconds."""
 
     renew_hours: float = 6.0
-    """Beside a collector, a fresh process takes over after so many hours, because libraries keep memory of commits."""
+    """Beside a collector, a fresh process takes over after so many hours, because its memory rises slowly."""
 
     def __post_init__(self) -> None:
         if self.records_per_commit < 1:

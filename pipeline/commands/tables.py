@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.display import progress, show, working
+from lake.display import plain, progress, show, working
 from lake.errors import InputError
 from lake.invocation import (
     SECONDS_PER_UNIT,
@@ -23,6 +24,10 @@ from lake.invocation import (
     as_months,
     as_seconds,
 )
+
+if TYPE_CHECKING:
+    from lake.root import Root
+    from pipeline.periodic import PeriodicJob
 
 
 def compact(
@@ -53,14 +58,23 @@ def chain(
     Example: lake --root data chain --date 2026-11-20
     """
     from pipeline.chain import chain_job
-    from pipeline.periodic import Periodic
 
     this: Invocation = context.obj
-    days = as_days(date)
-    job = Periodic(this.root(), chain_job(this.settings("chain")))
-    with working("making chain") as tell:
-        ran = job.run(days=days, on_day=lambda day: tell(f"{day.day}, {day.rows:,} rows"))
-    show([dataclasses.asdict(one) for one in ran], title="made chain", as_json=as_json)
+    run_periodic(this.root(), [chain_job(this.settings("chain"))], date, as_json=as_json)
+
+
+def run_periodic(
+    root: Root, jobs: Sequence[PeriodicJob], date: Sequence[str] | None, *, as_json: bool
+) -> None:
+    """Run jobs that are due once in a period, for the days in `date` (a `DayOption`), and show what they made."""
+    from pipeline.periodic import Periodic
+
+    days, ran = as_days(date), []
+    with working("making rows") as tell:
+        for job in jobs:
+            made = Periodic(root, job)
+            ran += made.run(days=days, on_day=lambda day: tell(f"{day.table}, {day.day}, {day.rows:,} rows"))
+    show([dataclasses.asdict(one) for one in ran], title="made", as_json=as_json)
 
 
 def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:
@@ -77,7 +91,7 @@ def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag
     compared = agreement(root, months=months)
     if as_json:
         made = [dataclasses.asdict(part) for part in done]
-        typer.echo(json.dumps({"derived": made, "agreement": compared}, default=str, indent=1))
+        typer.echo(json.dumps(plain({"derived": made, "agreement": compared}), indent=1))
         return
     show([dataclasses.asdict(part) for part in done], title="bars")
     show(compared, title="bars from trades against the venue's candles")
@@ -163,7 +177,7 @@ def greeks(
             raise InputError("--validate compares quotes: only they carry the venue's own Greeks")
         found = validate_greeks(this.root(), settings, days=days, progress=progress)
         if as_json:
-            typer.echo(json.dumps({**found.as_sections(), "problems": found.problems}, default=str, indent=1))
+            typer.echo(json.dumps(plain({**found.as_sections(), "problems": found.problems}), indent=1))
         else:
             for title, rows in found.as_sections().items():
                 show(rows, title=title)
