@@ -14,8 +14,9 @@ from typing import Final
 
 from bench.decode import INSTRUMENTS, notification
 from bench.harness import Figure, cpu, report
-from collectors.continuity import Hole, Silent, Skew, Whole
+from collectors.continuity import Hole, Skew, Whole
 from collectors.deribit.watch import Watch
+from collectors.silence import Silent
 
 FRAMES: Final = 100_000
 ROUNDS: Final = 3

@@ -1,9 +1,9 @@
 """What a collector does about what its watch finds missing: ask again where the venue still has it, and say so.
 
 A broken book is subscribed anew, alone; it is whole again with the snapshot that this brings. A channel that the venue
-did not acknowledge is asked for again. Nothing brings back what a silent channel would have said. Every such hole is
-told when it opens and, when it ends, as one `Gap`: of a book from its last good message to the snapshot. Trades are
-another matter: `collectors.trade_healing`.
+did not acknowledge is asked for again, and so is a silent one (`collectors.silence_claims`), though nothing brings back
+what it would have said. Every such hole is told when it opens and, when it ends, as one `Gap`: of a book from its last
+good message to the snapshot. Trades are another matter: `collectors.trade_healing`.
 
 What a lost connection lacks is one gap, of the connection: holes of its channels end where that begins.
 """
@@ -15,28 +15,24 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from collectors.continuity import S_IN_NS, SILENCE_MIN_S, Hole, Quiet, Silent, Skew, Whole
-from collectors.deribit import wire
+from collectors.continuity import S_IN_NS, Hole, Skew, Whole
 from collectors.deribit.channels import classify, is_all_trades
 from collectors.deribit.market_state import expired_ns
 from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
 from collectors.deribit.watch import Watch
 from collectors.settings import CollectorSettings
+from collectors.silence import Silent
+from collectors.silence_claims import SilenceClaims
 from collectors.sink import Tape
 from collectors.trade_healing import TRADES_KEPT_S, HealingPace, TradeHealer
-from lake.errors import LakeError
 from lake.events import ClockSkewed, Gap, GapOpened
 
 CAUSE_BOOK: Final = "book_break"
-CAUSE_SILENCE: Final = "silence"
 RESTATED_S: Final = 60.0
 """So often all that is open is told again: the next life need not read further back."""
-STATUS_S: Final = 5.0
-"""While something is silent or locked, the venue is asked so often whether the market is open."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,8 +66,15 @@ class Healer:
         self._tape = tape
         self._pace = pace or HealingPace()
         self.trades = TradeHealer(self.watch.trades, tape, self._pace)
+        self.silences = SilenceClaims(
+            self.watch,
+            sessions,
+            tape,
+            self.over,
+            levels=settings.book_check_levels,
+            every_s=self._pace.tick_s,
+        )
         self._broken: dict[str, GapOpened] = {}
-        self._silent: dict[tuple[int, str | None], GapOpened] = {}
         self._retries: dict[str, _Retry] = {}
         self._resubscribing: dict[int, asyncio.Task[None]] = {}
         tape.observer = self.watch.observe
@@ -86,10 +89,11 @@ class Healer:
         restate_s = time.monotonic() + RESTATED_S
         async with asyncio.TaskGroup() as group:
             group.create_task(self.trades.run(rest))
-            group.create_task(self._ask_status(rest))
+            group.create_task(self.silences.ask(rest))
+            group.create_task(self.silences.ask_status(rest))
             while True:
                 await asyncio.sleep(self._pace.tick_s)
-                self._judge_silence()
+                self._leave(self.silences.judge())
                 for session in self._sessions:
                     if session.established.is_set():
                         self._resubscribe(session, group)
@@ -112,8 +116,7 @@ class Healer:
         now_ns = self._tape.now_ns()
         for channel in list(self._broken):
             self._close_book(channel, now_ns)
-        for connection, silence in self.watch.silence.items():
-            self._end_silences(connection, silence.interrupted(now_ns))
+        self.silences.finish()
         self.trades.finish()
         self.restate()
 
@@ -122,14 +125,12 @@ class Healer:
     def lost(self, session: Session, since_ns: int) -> None:
         """A connection has lacked everything since then: what was missing on it before ends there."""
         self.watch.catch_up()
-        silence = self.watch.silence.get(session.number)
-        if silence is not None:
-            self._end_silences(session.number, silence.interrupted(since_ns))
+        self.silences.interrupted(session.number, since_ns)
         for channel, gap in list(self._broken.items()):
             if gap.connection == session.number:
                 self._close_book(channel, since_ns)
         for channel in session.channels:
-            self.watch.books.forget(channel)
+            self.watch.forget(channel)
         if self._sessions and session is self._sessions[0]:
             self.watch.market.forget()  # it carries what is said about the market
 
@@ -175,7 +176,9 @@ class Healer:
 
     def silence_ended(self, connection: int, silent: Silent) -> None:
         """Nobody can say what a silent channel would have brought: claim the time."""
-        self._end_silences(connection, [silent])
+        if silent.channel in self._retries:
+            self._retries[silent.channel].in_vain = 0
+        self.silences.end(connection, [silent])
 
     def clock_skewed(self, skew: Skew) -> None:
         """Receive times are worth what our clock is worth: write down how much that is."""
@@ -187,71 +190,22 @@ class Healer:
             )
         )
 
-    # -- silence
-
-    def _judge_silence(self) -> None:
-        """Look for silent channels, and forget those that are not wanted any more."""
-        now_ns = self._tape.now_ns()
-        resting = partial(self.watch.market.resting_ns, now_ns=now_ns)
-        for session in self._sessions:
-            silence = self.watch.silence.get(session.number)
-            if silence is None or not session.established.is_set():
-                continue
-            begun, ended = silence.check(now_ns, resting)
-            self._end_silences(session.number, ended)
-            self._begin_silences(session.number, begun)
-            gone, ended = silence.keep_only(frozenset(session.channels), now_ns)
-            self._end_silences(session.number, ended)
-            for channel in gone:
-                self._close_book(channel, now_ns)
-                self._retries.pop(channel, None)
-                self.watch.books.forget(channel)
-
-    def _begin_silences(self, connection: int, begun: Iterable[Quiet]) -> None:
-        for channel, since_ns in begun:
-            gap = GapOpened(
-                start_ns=since_ns, cause=CAUSE_SILENCE, connection=connection, channel=channel,
-                instrument=classify(channel).instrument if channel else None,
-            )  # fmt: skip
-            self._silent[connection, channel] = self._tape.holes.open(gap)
-
-    def _end_silences(self, connection: int, ended: Iterable[Silent]) -> None:
-        """Claim them, but not what another gap or a reason to rest has left too short to be one."""
-        for silent in ended:
-            gap = self._silent.pop((connection, silent.channel), None)
-            if gap is None:
-                continue
-            if silent.until_ns - gap.start_ns <= SILENCE_MIN_S * S_IN_NS:
-                self._tape.holes.withdraw(gap)
-                continue
-            self.over(self._tape.holes.close(gap, silent.until_ns))
-
-    async def _ask_status(self, rest: RestClient) -> None:
-        """While something is silent, or said to be locked, ask whether the market is open."""
-        while True:
-            await asyncio.sleep(STATUS_S)
-            if not self._silent and not self.watch.market.locked:
-                continue
-            try:
-                reply = await rest.get("status")
-                self._tape.response(reply.as_record())
-                self.watch.market.status(reply.result, self._tape.now_ns())
-            except (LakeError, *wire.DECODE_ERRORS) as error:
-                _log.warning("the venue does not say whether it is open: %s", error)
-
     # -- books, and channels refused
 
     def _resubscribe(self, session: Session, group: asyncio.TaskGroup) -> None:
-        """Subscribe anew to broken books and refused channels of a living connection whose turn it is."""
+        """Subscribe anew to broken books, and silent or refused channels, of a living connection, those whose turn it
+        is."""
         running = self._resubscribing.get(session.number)
         if running is not None and not running.done():
             return
         now_s = time.monotonic()
         broken = [channel for channel, gap in self._broken.items() if gap.connection == session.number]
+        silent = self.silences.channels(session.number)
         refused = [channel for channel in session.missing if classify(channel).tabulated]
         for channel in refused:
             self._retries.setdefault(channel, _Retry(now_s, 1))
-        due = [channel for channel in [*broken, *refused] if self._may_retry(channel, now_s)]
+        lacking = dict.fromkeys([*broken, *silent, *refused])
+        due = [channel for channel in lacking if self._may_retry(channel, now_s)]
         due = due[: self._settings.channels_per_call]
         if not due:
             return
@@ -261,7 +215,7 @@ class Healer:
         resyncs = sum(channel in self._broken for channel in due)
         self.resyncs += resyncs
         _log.warning(
-            "connection %d: %d books broke and %d channels were refused, first %s: subscribing anew",
+            "connection %d: %d books broke and %d channels are silent or were refused, first %s: subscribing anew",
             session.number, resyncs, len(due) - resyncs, due[0],
         )  # fmt: skip
         self._resubscribing[session.number] = group.create_task(session.resubscribe(due))
@@ -273,6 +227,14 @@ class Healer:
         doublings = min(max(known.in_vain - 1, 0), 16)
         wait_s = min(self._pace.resync_retry_s * 2.0**doublings, self._pace.resync_retry_max_s)
         return now_s - known.at_s >= wait_s
+
+    def _leave(self, channels: Iterable[str]) -> None:
+        """Expect nothing of channels that are not wanted any more."""
+        now_ns = self._tape.now_ns()
+        for channel in channels:
+            self._close_book(channel, now_ns)
+            self._retries.pop(channel, None)
+            self.watch.forget(channel)
 
     def _close_book(self, channel: str, end_ns: int) -> None:
         """Tell the gap of a book that is over, one way or the other."""

@@ -84,6 +84,10 @@ class CollectorFigures(msgspec.Struct, frozen=True, kw_only=True):
     open_gaps: list[GapOpened] = []
     """What is missing right now, or still to be fetched, longest first; at most `OPEN_GAPS_MAX`."""
     open_gaps_count: int = 0
+    resyncs: int = 0
+    """Books subscribed anew since the process began."""
+    still_asked: int = 0
+    """Times that the venue was asked about a channel that was still while others spoke."""
 
 
 class IngestFigures(msgspec.Struct, frozen=True, kw_only=True):

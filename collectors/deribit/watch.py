@@ -19,8 +19,6 @@ from collectors.continuity import (
     ChainNews,
     ClockSkew,
     Hole,
-    Silence,
-    Silent,
     Skew,
     TradeSequences,
     Whole,
@@ -30,6 +28,7 @@ from collectors.deribit.channels import CHANNELS_REMEMBERED, PLATFORM, STATE
 from collectors.deribit.columns import US_IN_NS
 from collectors.deribit.market_state import MarketState
 from collectors.deribit.trade_answers import notified_trades
+from collectors.silence import Silence, Silent
 
 FRAMES_AT_ONCE: Final = 500
 """Half a millisecond or so: then it is the sockets' turn again."""
@@ -91,6 +90,8 @@ class Watch:
         self.clock = ClockSkew()
         self.market = MarketState()
         self.silence: dict[int, Silence] = {}
+        self.tickers: dict[str, bytes] = {}
+        """The last frame of each ticker."""
         self.unreadable = 0
         self._reactions = reactions
         self._waiting: deque[tuple[int, int, bytes]] = deque()
@@ -106,6 +107,11 @@ class Watch:
         """Look into everything noted so far."""
         while self._waiting:
             self._look(len(self._waiting))
+
+    def forget(self, channel: str) -> None:
+        """The channel is left, or was interrupted: what it says next has nothing before it."""
+        self.books.forget(channel)
+        self.tickers.pop(channel, None)
 
     def _some(self) -> None:
         self._look(FRAMES_AT_ONCE)
@@ -134,6 +140,8 @@ class Watch:
                         self._reactions.silence_ended(connection, silent)
                 if channel.startswith("book."):
                     self._book(connection, channel, recv_ns, payload)
+                elif channel.startswith("ticker."):
+                    self.tickers[channel] = payload
                 elif channel.startswith("trades."):
                     self._trades(connection, channel, recv_ns, payload)
                 elif channel in PLATFORM:

@@ -30,6 +30,8 @@ def figures(
         disk=disk,
         open_gaps=sorted(tape.holes.current, key=lambda gap: gap.start_ns)[:OPEN_GAPS_MAX],
         open_gaps_count=len(tape.holes.current),
+        resyncs=recorder.healer.resyncs,
+        still_asked=recorder.healer.silences.asked,
     )
 
 

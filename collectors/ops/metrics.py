@@ -126,6 +126,12 @@ OF_COLLECTOR: Final = (
     Spec(
         "lake_gaps_healed_total", "Gaps whose data was fetched again", _by_key(lambda f: f.gaps_healed), CAUSE
     ),
+    Spec("lake_resyncs_total", "Books subscribed anew", _one(lambda f: f.resyncs)),
+    Spec(
+        "lake_still_channels_asked_total",
+        "Questions about channels that were still while others spoke",
+        _one(lambda f: f.still_asked),
+    ),
     Spec(
         "lake_spool_durable_lag_seconds",
         "Age of the oldest record not on disk yet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,15 +63,20 @@ class Scene:
 
 
 @asynccontextmanager
-async def recording(pace: HealingPace = QUICK, venues_answer: Answer = answer_all) -> AsyncIterator[Scene]:
+async def recording(
+    pace: HealingPace = QUICK,
+    venues_answer: Answer = answer_all,
+    channels: Sequence[str] = (BOOK, TRADES),
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> AsyncIterator[Scene]:
     async with serving() as venue:
         venue.answer = venues_answer
         venue.rest = [answer()]
         sink = MemorySink()
-        tape, chosen = Tape(sink), settings(venue.ws_url, venue.rest_url)
+        tape, chosen = Tape(sink, clock_ns), settings(venue.ws_url, venue.rest_url)
         sessions: list[Session] = []
         healer = Healer(sessions, chosen, tape, pace=pace)
-        session = Session(3, [BOOK, TRADES], chosen, tape, pace=TokenBucket(1000.0, 1000), listener=healer)
+        session = Session(3, list(channels), chosen, tape, pace=TokenBucket(1000.0, 1000), listener=healer)
         sessions.append(session)
         async with RestClient(chosen) as rest:
             tasks = [asyncio.create_task(session.run()), asyncio.create_task(healer.run(rest))]

@@ -1,0 +1,208 @@
+"""Silences, from the suspicion to the row in `gaps`.
+
+A connection on which nobody speaks is silent, whatever the venue may say. When one channel is still while others of its
+connection speak, only the venue knows whether there was anything to say: for a book and a ticker it is asked. Has the
+book gone on, or the quote moved, and has the channel not told of it some seconds later, then it is silent since its
+last frame, or since the last answer that agreed with it. Other channels are judged by their habit alone. The answers go
+into the stream as they came, like those of the sampler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from collectors.continuity import S_IN_NS
+from collectors.deribit import wire
+from collectors.deribit.book_answers import GET_ORDER_BOOK
+from collectors.deribit.channels import classify
+from collectors.deribit.rest import RestClient
+from collectors.deribit.session import Session
+from collectors.deribit.standing import Standing, quote_of, standing_of
+from collectors.deribit.watch import Watch
+from collectors.silence import SILENCE_MIN_S, Quiet, Silent
+from collectors.sink import Tape
+from lake.errors import LakeError
+from lake.events import Gap, GapOpened
+
+CAUSE_SILENCE: Final = "silence"
+STATUS_S: Final = 5.0
+"""While something is silent or locked, the venue is asked so often whether the market is open."""
+LAG_S: Final = 5.0
+"""The venue's answers are ahead of its channels by up to 1.6 s (measured)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A channel that is still, and when the venue said something that it has not brought."""
+
+    quiet: Quiet
+    behind_ns: int | None = None
+
+
+class SilenceClaims:
+    """Judges the channels of `sessions` and claims their silences on `tape`; `over` is told of each that has ended.
+
+    Suspects are asked about every `every_s` seconds, with `levels` of the book. `asked` counts the questions, and
+    `excused` the channels that had nothing to bring.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        sessions: Sequence[Session],
+        tape: Tape,
+        over: Callable[[Gap], None],
+        *,
+        levels: int,
+        every_s: float,
+    ) -> None:
+        self.asked = 0
+        self.excused = 0
+        self._watch = watch
+        self._sessions = sessions
+        self._tape = tape
+        self._over = over
+        self._levels = levels
+        self._every_s = every_s
+        self._open: dict[tuple[int, str | None], GapOpened] = {}
+        self._suspects: dict[int, dict[str, _Suspect]] = {}
+
+    def channels(self, connection: int) -> list[str]:
+        """The single channels of a connection that are silent now."""
+        return [channel for number, channel in self._open if number == connection and channel is not None]
+
+    def judge(self) -> list[str]:
+        """Look at all channels; those that have been heard and are not wanted any more."""
+        now_ns = self._tape.now_ns()
+        resting = partial(self._watch.market.resting_ns, now_ns=now_ns)
+        unwanted: list[str] = []
+        for session in self._sessions:
+            silence = self._watch.silence.get(session.number)
+            if silence is None or not session.established.is_set():
+                continue
+            judged = silence.check(now_ns, resting, _is_askable)
+            self.end(session.number, judged.ended)
+            self._begin(session.number, judged.begun)
+            self._suspect(session.number, judged.suspect, now_ns)
+            gone, ended = silence.keep_only(frozenset(session.channels), now_ns)
+            self.end(session.number, ended)
+            unwanted += gone
+        return unwanted
+
+    def end(self, connection: int, ended: Iterable[Silent]) -> None:
+        """Claim them, but not what another gap or a reason to rest has left too short to be one."""
+        for silent in ended:
+            gap = self._open.pop((connection, silent.channel), None)
+            if gap is None:
+                continue
+            if silent.until_ns - gap.start_ns <= SILENCE_MIN_S * S_IN_NS:
+                self._tape.holes.withdraw(gap)
+                continue
+            self._over(self._tape.holes.close(gap, silent.until_ns))
+
+    def interrupted(self, connection: int, since_ns: int) -> None:
+        """The connection was lost, or we stop: its silences end."""
+        self._suspects.pop(connection, None)
+        silence = self._watch.silence.get(connection)
+        if silence is not None:
+            self.end(connection, silence.interrupted(since_ns))
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        now_ns = self._tape.now_ns()
+        for connection in list(self._watch.silence):
+            self.interrupted(connection, now_ns)
+
+    def _begin(self, connection: int, begun: Iterable[Quiet]) -> None:
+        for channel, since_ns in begun:
+            gap = GapOpened(
+                start_ns=since_ns, cause=CAUSE_SILENCE, connection=connection, channel=channel,
+                instrument=classify(channel).instrument if channel else None,
+            )  # fmt: skip
+            self._open[connection, channel] = self._tape.holes.open(gap)
+
+    def _suspect(self, connection: int, found: Iterable[Quiet], now_ns: int) -> None:
+        """Keep those that are still suspects; claim those that have not brought in time what the venue spoke of."""
+        before = self._suspects.get(connection, {})
+        kept: dict[str, _Suspect] = {}
+        for quiet in found:
+            if quiet.channel is None:
+                continue
+            suspect = before.get(quiet.channel)
+            if suspect is None or suspect.quiet != quiet:
+                suspect = _Suspect(quiet)
+            if suspect.behind_ns is None or now_ns - suspect.behind_ns < LAG_S * S_IN_NS:
+                kept[quiet.channel] = suspect
+            elif self._watch.silence[connection].is_silent(quiet.channel, quiet.since_ns):
+                self._begin(connection, [quiet])
+        self._suspects[connection] = kept
+
+    async def ask(self, rest: RestClient) -> None:
+        """Ask the venue about suspects, one after the other, until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            for connection, suspects in list(self._suspects.items()):
+                for channel, suspect in list(suspects.items()):
+                    if suspect.behind_ns is None and self._is_suspect(connection, suspect):
+                        await self._ask_about(channel, rest)
+
+    async def _ask_about(self, channel: str, rest: RestClient) -> None:
+        """Ask for the instrument of `channel`; the answer settles every suspect of this instrument."""
+        instrument = classify(channel).instrument or ""
+        asked_ns = self._tape.now_ns()
+        self.asked += 1
+        try:
+            reply = await rest.get(GET_ORDER_BOOK, {"instrument_name": instrument, "depth": self._levels})
+            self._tape.response(reply.as_record())
+            standing = standing_of(reply.result)
+        except (LakeError, *wire.DECODE_ERRORS) as error:
+            _log.warning("%s is still, and the venue does not say why: %s", channel, error)
+            return
+        answered_ns = self._tape.now_ns()
+        for connection, suspects in list(self._suspects.items()):
+            for other, suspect in list(suspects.items()):
+                if classify(other).instrument != instrument or not self._is_suspect(connection, suspect):
+                    continue
+                if self._is_behind(other, standing):
+                    suspect.behind_ns = answered_ns
+                else:
+                    self.excused += 1
+                    self._watch.silence[connection].excuse(other, asked_ns)
+                    del suspects[other]
+
+    def _is_suspect(self, connection: int, suspect: _Suspect) -> bool:
+        """Whether it still is: others may have been dealt with meanwhile, or a connection been lost."""
+        return self._suspects.get(connection, {}).get(suspect.quiet.channel or "") is suspect
+
+    def _is_behind(self, channel: str, standing: Standing) -> bool:
+        """Whether the venue has gone on from what the channel brought last."""
+        if classify(channel).kind == "book":
+            return standing.change_id > self._watch.books.last(channel)
+        try:
+            return standing.quote != quote_of(self._watch.tickers[channel])
+        except (KeyError, *wire.DECODE_ERRORS):
+            return True  # what it brought last cannot be read
+
+    async def ask_status(self, rest: RestClient) -> None:
+        """While something is silent, or said to be locked, ask whether the market is open, until cancelled."""
+        while True:
+            await asyncio.sleep(STATUS_S)
+            if not self._open and not self._watch.market.locked:
+                continue
+            try:
+                reply = await rest.get("status")
+                self._tape.response(reply.as_record())
+                self._watch.market.status(reply.result, self._tape.now_ns())
+            except (LakeError, *wire.DECODE_ERRORS) as error:
+                _log.warning("the venue does not say whether it is open: %s", error)
+
+
+def _is_askable(channel: str) -> bool:
+    return classify(channel).kind in ("book", "ticker")
