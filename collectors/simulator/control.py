@@ -102,6 +102,8 @@ class Control:
                 hub.flush()
             case orders.Lose():
                 hub.tampering.order("lose", order.channel, order.count)
+            case orders.Forget():
+                hub.forget(hub.chosen(order.session), order.channel)
             case orders.Duplicate():
                 hub.tampering.order("duplicate", order.channel, order.count)
             case orders.Reorder():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 from collections.abc import Sequence
 from typing import Final
 
@@ -93,10 +94,16 @@ class Hub:
         for channel in channels:
             if channel in session.channels:
                 del session.channels[channel]
+                session.forgotten.discard(channel)
                 listeners = self.listened[channel]
                 listeners.remove(session)
                 if not listeners:
                     del self.listened[channel]
+
+    def forget(self, sessions: list[Session], pattern: str) -> None:
+        """Lose subscriptions to channels like `pattern` without a word; to leave a channel mends it."""
+        for session in sessions:
+            session.forgotten.update(fnmatch.filter(session.channels, pattern))
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class Hub:
         for session in sessions:
             if session.transport.is_closing():
                 continue
-            if self.silent or session.half_open:
+            if self.silent or session.half_open or channel in session.forgotten:
                 self._note_withheld(session, channel, payload, seq, prev)
             elif session.trickle is not None:
                 self._queue(session, Queued(channel, payload, seq, prev))

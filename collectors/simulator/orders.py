@@ -99,6 +99,13 @@ class Lose(Order, tag="lose"):
     count: Count = 1
 
 
+class Forget(Order, tag="forget"):
+    """Say nothing more on channels like `channel` of one session or all, until they are subscribed anew."""
+
+    channel: Name
+    session: int | None = None
+
+
 class Duplicate(Order, tag="duplicate"):
     """Send the next `count` notifications of channels like `channel` twice."""
 
@@ -245,7 +252,7 @@ ORDERS: Final[dict[str, type[Order]]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         Stats, FlushAccount, Sessions, BookTruth, Drop, DropAll, HalfOpen, Slow, Silence, Speak, Garbage, Lose,
-        Duplicate, Reorder, Gap, MissTrades, ChannelLimit, Partial, Fail, RateLimit, Settlement, Maintenance,
+        Forget, Duplicate, Reorder, Gap, MissTrades, ChannelLimit, Partial, Fail, RateLimit, Settlement, Maintenance,
         Refuse, Restart, Spoil, LimitsTold, Truth, Skew, State, List, Expire,
     )
 }  # fmt: skip

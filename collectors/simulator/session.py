@@ -43,6 +43,8 @@ class Session:
         self.test_pending = False
         self.half_open = False
         """The connection stands, and nothing is sent or answered any more."""
+        self.forgotten: set[str] = set()
+        """Channels on which nothing is said any more."""
         self.backlog: deque[Queued] = deque()
         self.backlog_bytes = 0
         self.bytes_per_second = 0.0

@@ -256,6 +256,32 @@ def test_what_is_kept_back_is_on_record(tmp_path: Path, action: str) -> None:
     assert all(b.prev == a.seq for a, b in itertools.pairwise(chain)), "with the withheld, nothing is missing"
 
 
+def test_a_forgotten_subscription_says_nothing_until_it_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "account.jsonl"
+
+    async def scenario() -> Client:
+        async with venue(replace(BUSY, account=path)) as (simulator, client):
+            await client.call("public/subscribe", channels=[BOOK, TICKER])
+            await collect(client, BOOK, 3)
+            await order(simulator, "forget", channel="book.*")
+            told = len(data(client, BOOK))
+            await collect(client, TICKER, len(data(client, TICKER)) + 20)
+            assert len(data(client, BOOK)) <= told + 1, "one may have been on its way"
+            assert simulator.stats()["withheld"] >= 3
+            again = await client.call("public/subscribe", channels=[BOOK])
+            assert again["result"] == [BOOK], "it is subscribed already, and that changes nothing"
+            await client.call("public/unsubscribe", channels=[BOOK])
+            told = len(data(client, BOOK))
+            await client.call("public/subscribe", channels=[BOOK])
+            anew = (await collect(client, BOOK, told + 3))[told:]
+            assert [b["type"] for b in anew[:3]] == ["snapshot", "change", "change"]
+            await order(simulator, "drop")
+            await until_closed(client)
+            return client
+
+    assert len(assert_account_is_exact(path, run(scenario()))) >= 3
+
+
 def test_missing_trades_are_told_to_nobody_but_rest(tmp_path: Path) -> None:
     path = tmp_path / "account.jsonl"
 

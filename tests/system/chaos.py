@@ -36,6 +36,8 @@ RATE: Final = 300.0
 BREATH_S: Final = 1.2
 """Between two faults: most are over when the next comes, some are not."""
 SILENT_S: Final = 12.5
+FORGOTTEN_S: Final = 8.0
+"""So much later than a silence, one of a single channel is claimed: the venue is asked first."""
 ASK_BOOK_S: Final = 0.08
 SETTLE_S: Final = 60.0
 SETTINGS: Final = """
@@ -283,6 +285,13 @@ class Chaos:
         time.sleep(0.4)
         self.end_life(signal.SIGKILL)
         self.begin_life()
+
+    def fault_forgotten(self) -> None:
+        """A book and a ticker that were lively say nothing more while others speak, until they are subscribed anew."""
+        time.sleep(4.0)
+        for kind in ("book", "ticker"):
+            self.order("forget", channel=f"{kind}.BTC-PERPETUAL.100ms")
+        time.sleep(SILENT_S + FORGOTTEN_S)
 
     def fault_silence(self) -> None:
         """Everybody is still for long; every second time the collector does not live to hear the end."""
