@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TALL_COLUMNS: Final = 8
+NS_PER_S: Final = 1_000_000_000
 PIPE_WIDTH: Final = 160
 """Columns of text where the output is no terminal that could say how wide it is."""
 TEXT_WIDTH_MIN: Final = 16
@@ -177,9 +178,12 @@ def _text_width(texts: Iterable[str]) -> int:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can say it: times in ISO 8601, null for NaN and infinities, in lists and objects too."""
-    if isinstance(value, datetime.datetime | datetime.date):
+    """A value as JSON can say it: times and spans in ISO 8601, null for NaN and infinities; also within lists and
+    objects."""
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
+    if _is_span(value):
+        return iso_span(*value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):
@@ -189,7 +193,49 @@ def plain(value: Any) -> Any:
     return value
 
 
+def iso_span(months: int, days: int, nanoseconds: int) -> str:
+    """A span of time as a duration in ISO 8601: P1Y2M3DT12.5S, with a sign at each part that is negative."""
+    years, months = int(months / 12), int(math.fmod(months, 12))
+    parts = "".join(
+        f"{number}{unit}" for number, unit in ((years, "Y"), (months, "M"), (days, "D")) if number
+    )
+    clock = f"T{_seconds(nanoseconds)}S" if nanoseconds or not parts else ""
+    return f"P{parts}{clock}"
+
+
+def _is_span(value: Any) -> bool:
+    """Whether it is an interval of SQL, as Arrow gives it; asked by its fields, because Arrow is slow to import."""
+    return isinstance(value, tuple) and hasattr(value, "nanoseconds")
+
+
+def _span(months: int, days: int, nanoseconds: int) -> str:
+    """A span of time for people: "14 months 3 days 02:00:12.5", or "12.5 s" below a minute."""
+    parts = [
+        f"{number} {unit}{'s' if abs(number) != 1 else ''}"
+        for number, unit in ((months, "month"), (days, "day"))
+        if number
+    ]
+    if not parts and abs(nanoseconds) < 60 * NS_PER_S:
+        return f"{_seconds(nanoseconds)} s"
+    minutes, rest = divmod(abs(nanoseconds), 60 * NS_PER_S)
+    if nanoseconds:
+        whole, fraction = divmod(rest, NS_PER_S)
+        digits = f".{fraction:09d}".rstrip("0").rstrip(".")
+        sign = "-" if nanoseconds < 0 else ""
+        parts.append(f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{digits}")
+    return " ".join(parts)
+
+
+def _seconds(nanoseconds: int) -> str:
+    """Nanoseconds as decimal seconds, with every digit and no zeros behind them."""
+    whole, fraction = divmod(abs(nanoseconds), NS_PER_S)
+    digits = f".{fraction:09d}".rstrip("0").rstrip(".")
+    return f"{'-' if nanoseconds < 0 else ''}{whole}{digits}"
+
+
 def _cell(value: Any) -> str:
+    if _is_span(value):
+        return _span(*value)
     match value:
         case None:
             return "·"
