@@ -37,6 +37,7 @@ from collectors.simulator.chain import build_chain
 from collectors.simulator.frames import notification
 from collectors.simulator.market import Market
 from collectors.simulator.process import SimulatorProcess, start
+from collectors.simulator.settings import VENUE_SUBSCRIBE_PER_SECOND
 from lake.beats import COLLECT, beat_path, read_beat
 from lake.memory import KEEP_LITTLE
 from lake.root import Root, open_root
@@ -209,7 +210,13 @@ def figures(folder: Path, run: Run, account: Path, busiest_s: float | None) -> l
 def steady(folder: Path, seconds: float) -> list[Figure]:
     """The market as it goes."""
     account = folder / "account.jsonl"
-    market = SimulatorSettings(instruments=INSTRUMENTS, rate=RATE, hold=True, account=account)
+    market = SimulatorSettings(
+        instruments=INSTRUMENTS,
+        rate=RATE,
+        hold=True,
+        account=account,
+        subscribe_per_second=VENUE_SUBSCRIBE_PER_SECOND,
+    )
     with start(market) as venue:
         run = record(folder, venue, seconds)
     return figures(folder, run, account, None)

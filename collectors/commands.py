@@ -27,7 +27,9 @@ def simulate(
     ] = None,
     limits: Annotated[
         bool,
-        typer.Option("--limits/--no-limits", help="Refuse REST callers beyond the venue's request limits."),
+        typer.Option(
+            "--limits/--no-limits", help="Refuse requests and subscribe calls beyond the venue's limits."
+        ),
     ] = False,
 ) -> None:
     """Serve a simulated Deribit (WebSocket and REST) on a local port until interrupted.
@@ -37,7 +39,11 @@ def simulate(
     import asyncio
 
     from collectors.simulator import Simulator, SimulatorSettings, run
-    from collectors.simulator.settings import VENUE_HISTORY_PER_SECOND, VENUE_REST_PER_SECOND
+    from collectors.simulator.settings import (
+        VENUE_HISTORY_PER_SECOND,
+        VENUE_REST_PER_SECOND,
+        VENUE_SUBSCRIBE_PER_SECOND,
+    )
 
     if context.args and not replay:
         raise typer.BadParameter(f"unexpected argument {context.args[0]!r}; recordings follow --replay")
@@ -53,6 +59,7 @@ def simulate(
         account=account,
         script=script,
         rest_per_second=VENUE_REST_PER_SECOND if limits else 0.0,
+        subscribe_per_second=VENUE_SUBSCRIBE_PER_SECOND if limits else 0.0,
         history_per_second=VENUE_HISTORY_PER_SECOND if limits else 0.0,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import filterfalse
+from typing import Final
 
 from collectors.book_sampling import BookSampler
 from collectors.deribit.columns import VENUE
@@ -19,12 +20,15 @@ from collectors.deribit.session import Session, Unrecorded
 from collectors.fleet import Fleet
 from collectors.funding import FundingHours
 from collectors.healing import Healer
-from collectors.pace import TokenBucket
+from collectors.pace import AdaptiveBucket
 from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
 from collectors.trade_healing import is_to_heal
 from collectors.upkeep import Upkeep
 from lake.events import GapOpened, SessionStarted, SessionStopped
+
+REFUSED_QUIET_S: Final = 3.0
+"""After the venue has refused a subscribe call as one too many: its pool of ten calls is full again by then."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class Recorder:
         self._tape = Tape(sink, clock_ns)
         self._stopping = asyncio.Event()
         self._began_s = time.monotonic()
-        self._pace = TokenBucket(settings.calls_per_s, settings.calls_burst)
+        self._pace = AdaptiveBucket(settings.calls_per_s, settings.calls_burst, REFUSED_QUIET_S)
         self._fleet = Fleet(settings, self._session)
         self._upkeep = Upkeep(settings, self._fleet, self._tape, clock_ns)
         self._funding = FundingHours(self._perpetuals, self._tape, clock_ns)

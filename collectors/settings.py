@@ -69,7 +69,8 @@ class CollectorSettings:
     channels_per_call: int = 250
     """Channels in one subscribe call, at most 500."""
     calls_per_s: float = 3.0
-    """Subscribe calls per second over all connections, after the burst."""
+    """Subscribe calls per second over all connections, after the burst; fewer for a while once the venue has refused
+    one, such as where several collectors share an address."""
     calls_burst: int = 10
     """Subscribe calls that may go out at once."""
     heartbeat_s: int = 30

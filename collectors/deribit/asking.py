@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from collectors.deribit.rpc import REQUEST_TOO_LARGE, Calls, Control, decode_names, error_from
+from collectors.deribit.rpc import REQUEST_TOO_LARGE, TOO_MANY, Calls, Control, decode_names, error_from
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.transport import Link
@@ -71,6 +71,8 @@ class Asker:
         reply = await self._call(method, {"channels": channels})
         if reply.error is None:
             return set(decode_names(reply.result))
+        if reply.error.code in TOO_MANY:
+            self._pace.refused(0.0)
         if reply.error.code == REQUEST_TOO_LARGE and len(channels) > 1:
             half = len(channels) // 2
             first = await self._ask_list(method, channels[:half])

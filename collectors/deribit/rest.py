@@ -19,7 +19,7 @@ import msgspec
 
 from collectors.backoff import Backoff
 from collectors.deribit import wire
-from collectors.deribit.rpc import Fault, error_from
+from collectors.deribit.rpc import TOO_MANY, Fault, error_from
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.transport import USER_AGENT
@@ -29,8 +29,6 @@ from lake.events import Response
 BODY_BYTES_MAX: Final = 192 << 20
 """The list of all options that ever expired has 100 MB."""
 RETRY_AFTER_S: Final = 1.0
-TOO_MANY_CODES: Final = frozenset({10028, 10066})
-"""Too many requests; too many at a time."""
 
 
 class TooManyError(VenueUnavailableError):
@@ -193,7 +191,7 @@ def _failed(url: str, method: str, status: int, content: _Body | None, retry_aft
             f"{url}: too many requests or connections from this address (HTTP 429)", retry_after_s
         )
     if content is not None and content.error is not None:
-        if content.error.code in TOO_MANY_CODES:
+        if content.error.code in TOO_MANY:
             return TooManyError(f"GET public/{method}: the venue cannot now: {content.error}", retry_after_s)
         return error_from(content.error, f"GET public/{method}")
     if status in (301, 302, 307, 308, 404, 405):

@@ -17,6 +17,8 @@ from lake.errors import LakeError, VenueRefusedError, VenueUnavailableError
 
 REQUEST_TOO_LARGE: Final = -32600
 RAW_NEEDS_LOGIN: Final = 13778
+TOO_MANY: Final = frozenset({10028, 10066})
+"""Too many requests; too many at a time."""
 TERMINAL_CODES: Final = frozenset(
     {-32700, -32602, -32601, REQUEST_TOO_LARGE, 10030, 11050, 13009, 13019, 13020, RAW_NEEDS_LOGIN}
 )

@@ -18,7 +18,7 @@ from collectors.simulator import rpc
 from collectors.simulator.account import Account
 from collectors.simulator.control import Control
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
-from collectors.simulator.history import BannedError, Host, Limits
+from collectors.simulator.history import BannedError, Host, Limits, Pool
 from collectors.simulator.hub import Hub
 from collectors.simulator.orders import Order, read_order
 from collectors.simulator.outages import HTTP_TOO_MANY_REQUESTS, Outages
@@ -69,6 +69,7 @@ class Simulator:
             "history": Limits(settings.history_per_second, settings.history_burst, settings.ban_s),
         }
         self.max_channels_per_call = settings.max_channels_per_call
+        self._subscribes = Pool(settings.subscribe_per_second, settings.subscribe_burst)
         self._control = Control(
             self.hub,
             self.feed,
@@ -295,6 +296,8 @@ class Simulator:
 
     def _subscribe(self, session: Session, params: dict[str, Any], fresh: list[str]) -> list[str]:
         """Unknown channels are dropped without a word; one raw channel without login fails the whole call."""
+        if self._subscribes.per_second and not self._subscribes.take(asyncio.get_running_loop().time()):
+            raise RpcError(rpc.TOO_MANY_REQUESTS, "too_many_requests")
         channels = self._channels(params)
         if len(channels) > self.max_channels_per_call:
             raise RpcError(rpc.INVALID_REQUEST, "request entity too large")

@@ -12,6 +12,8 @@ from lake.errors import SettingsError
 DEFAULT_INSTRUMENTS: Final = 300
 DEFAULT_FRAMES_PER_SECOND: Final = 1_000.0
 MAX_CHANNELS_PER_CALL: Final = 500  # documented suggestion per subscribe call
+VENUE_SUBSCRIBE_PER_SECOND: Final = 10 / 3  # documented, as are the ten at once
+VENUE_SUBSCRIBE_BURST: Final = 10.0
 VENUE_REST_PER_SECOND: Final = 5.0  # careful: for callers without a key the number is unpublished
 VENUE_HISTORY_PER_SECOND: Final = 10.0  # clients are known to make 5 to 20
 MAX_PENDING_BYTES: Final = 8 << 20
@@ -54,6 +56,11 @@ class SimulatorSettings:
     """Orders with their times, counted from the first subscription; TOML, or JSON lines (`.jsonl`)."""
     max_channels_per_call: int = MAX_CHANNELS_PER_CALL
     """A longer list in one subscribe call is refused with -32600."""
+    subscribe_per_second: float = 0.0
+    """Subscribe calls per second that are allowed in the long run, over all sessions; 0: any number. Deribit's are
+    10/3 (3,000 credits of 30,000, of which 10,000 come back a second). One more gets 10028 and ends its session."""
+    subscribe_burst: float = VENUE_SUBSCRIBE_BURST
+    """Subscribe calls allowed at once."""
     past_futures: int = 150
     """How many expired futures the history has: quarters since 2018 first, then months, then weeks."""
     past_options: int = 1_000
@@ -101,13 +108,14 @@ _BOUNDS: Final[dict[str, tuple[int, float]]] = {
         (
             "rate", "max_frames", "replay_speed", "replay_grace_s", "past_futures", "past_options", "past_combos",
             "past_days", "rest_per_second", "history_per_second", "ban_s",
+            "subscribe_per_second",
         ),
         (0, inf),
     ),
     **dict.fromkeys(
         (
             "instruments", "max_channels_per_call", "past_trades", "past_perpetual_trades", "rest_burst",
-            "history_burst", "max_pending_bytes",
+            "history_burst", "max_pending_bytes", "subscribe_burst",
         ),
         (1, inf),
     ),

@@ -48,6 +48,27 @@ async def recording(simulator: Simulator, **changes: Any) -> AsyncIterator[tuple
         await running
 
 
+def test_a_collector_that_subscribes_too_quickly_for_the_venue_slows_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("collectors.recorder.REFUSED_QUIET_S", 0.1)
+
+    async def scenario() -> None:
+        market = SimulatorSettings(instruments=20, rate=300.0, subscribe_per_second=20.0, subscribe_burst=2.0)
+        async with (
+            Simulator(market) as simulator,
+            recording(simulator, channels_per_call=10, channels_per_connection=30) as (recorder, _),
+            asyncio.timeout(WITHIN_S),
+        ):
+            while recorder.summary().channels_acknowledged < recorder.summary().channels_asked:
+                await asyncio.sleep(0.01)
+            connections = max(simulator.hub.sessions)
+        assert recorder.summary().channels_missing == ()
+        assert connections > len(recorder.sessions), "none was ended for calling too often"
+
+    run(scenario())
+
+
 async def within(condition: Callable[[], bool], sink: MemorySink) -> float:
     """Seconds until `condition` holds, looked at with every record; fails after `WITHIN_S`."""
     began_s = time.monotonic()

@@ -221,6 +221,23 @@ def test_a_throttled_session_too_far_behind_is_cut_off() -> None:
     run(scenario())
 
 
+def test_one_subscribe_call_too_many_ends_its_session_and_the_pool_fills_again() -> None:
+    async def scenario() -> None:
+        market = replace(BUSY, subscribe_per_second=50.0, subscribe_burst=3.0)
+        async with Simulator(market) as simulator:
+            for _ in range(2):
+                async with Client(simulator.ws_url) as client:
+                    answers = [await client.call("public/subscribe", channels=[BOOK]) for _ in range(3)]
+                    assert all("result" in answer for answer in answers)
+                    while "result" in answers[-1]:
+                        answers.append(await client.call("public/subscribe", channels=[TICKER]))
+                    assert answers[-1]["error"]["code"] == 10028
+                    assert await until_closed(client) == 1008
+                await asyncio.sleep(3 / 50)  # so long the venue's pool takes
+
+    run(scenario())
+
+
 # -- notifications -------------------------------------------------------------------------------
 
 
