@@ -1,14 +1,19 @@
 """A day of one-minute commits in three tables: does a commit cost the same in the evening as in the morning?
 
-    python -m bench.many_commits [--long]      default: 300 minutes; --long: the whole day of 1,440
+    python -m bench.many_commits [--long] [--allocators-as-they-come]
+    default: 300 minutes; --long: the whole day of 1,440
 
 Each minute appends a few rows to quotes, trades and book through `Table.append`, exactly as ingest does, data file,
-commit, fsync and checkpoints included. Then the day is compacted, and one query is answered over it.
+commit, fsync and checkpoints included, with the allocators of the ingester beside a collector (`lake.memory`) or as
+they come. Then the day is compacted, and one query is answered over it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +29,7 @@ from bench.sample_day import book_day, quotes_day, trades_day
 from lake.conform import conform
 from lake.delta import Table
 from lake.delta_log import log_folder
+from lake.memory import KEEP_LITTLE, give_back
 from lake.root import Root, open_root
 from lake.schema import TABLES, UNROUNDED
 from lake.views import connect
@@ -51,11 +57,20 @@ def days(rows: int) -> dict[str, pa.Table]:
     return found
 
 
-def commit_all(root: Root, minutes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds of wall clock and of CPU of every commit, in order."""
+def own_memory_mb() -> float:
+    """Memory that is this process's own, after it gave back what it could."""
+    give_back()
+    [own] = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")
+    ]
+    return int(own.split()[1]) / 1024
+
+
+def commit_all(root: Root, minutes: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Milliseconds of wall clock and of CPU of every commit, in order, and MB that grew after the first hundred."""
     tables = {name: Table.open(root, TABLES[name]) for name in ("quotes", "trades", "book")}
     rows = days(minutes * ROWS_PER_COMMIT)
-    wall, used = [], []
+    wall, used, early_mb = [], [], 0.0
     for minute in range(minutes):
         for name, table in tables.items():
             batch = rows[name].slice(minute * ROWS_PER_COMMIT, ROWS_PER_COMMIT)
@@ -64,17 +79,25 @@ def commit_all(root: Root, minutes: int) -> tuple[np.ndarray, np.ndarray]:
                 table.append(batch, app="bench", version=minute + 1, origin=f"i.bench.{minute + 1}")
             wall.append((time.perf_counter() - started) * 1e3)
             used.append(clock.used * 1e3)
-    return np.array(wall), np.array(used)
+        if len(used) <= HUNDRED:
+            early_mb = own_memory_mb()
+    return np.array(wall), np.array(used), own_memory_mb() - early_mb
 
 
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--long", action="store_true", help=f"{MINUTES_LONG} minutes instead of {MINUTES}")
-    minutes = MINUTES_LONG if parser.parse_args().long else MINUTES
+    parser.add_argument("--allocators-as-they-come", action="store_true")
+    options = parser.parse_args()
+    minutes = MINUTES_LONG if options.long else MINUTES
+    if not options.allocators_as_they_come and not KEEP_LITTLE.items() <= os.environ.items():
+        # Allocators read their settings when they are loaded, so it takes a new process.
+        command = [sys.executable, "-m", "bench.many_commits", *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env=os.environ | KEEP_LITTLE, check=False).returncode)
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(Path(folder) / "lake", create=True)
-        wall, used = commit_all(root, minutes)
+        wall, used, grown_mb = commit_all(root, minutes)
         logs = [log_folder(root.table(name)) for name in ("quotes", "trades", "book")]
         log_mb = sum(path.stat().st_size for log in logs for path in log.iterdir()) / 1e6
         with cpu() as reopening:
@@ -95,6 +118,11 @@ def main() -> None:
         Figure("last hundred to first hundred, CPU", used[-HUNDRED:].mean() / used[:HUNDRED].mean(), "x"),
         Figure("longest commit (they write the checkpoints)", float(wall.max()), "ms"),
         Figure("the three logs", log_mb, "MB"),
+        Figure(
+            "memory that grew with each commit after the first hundred",
+            grown_mb * 1024 / (len(used) - HUNDRED),
+            "kB",
+        ),
         Figure("open a table and list its files", reopening.used * 1e3, "CPU-ms"),
         Figure(f"compact {3 * minutes} files", rewriting.used, "CPU-s"),
         Figure("query after compaction, cold", query_ms, "ms", 300.0, 50.0),

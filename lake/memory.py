@@ -7,9 +7,19 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-KEEP_LITTLE: Final[Mapping[str, str]] = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""Environment of a process that works for days: Arrow then takes its memory from the C library. Its other pools keep
-what their many threads freed, more from hour to hour, and `give_back` cannot reach it."""
+KEEP_LITTLE: Final[Mapping[str, str]] = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "2",
+    "_RJEM_MALLOC_CONF": "narenas:1,background_thread:true,dirty_decay_ms:1000,lg_tcache_max:12",
+    "DUCKDB_JE_MALLOC_CONF": "narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0,lg_tcache_max:12",
+}
+"""Environment of a process that works for days, beside others.
+
+Every allocator keeps heaps for its threads, and gives little back of what was freed, the less the more heaps there are.
+With these, Arrow takes its memory from the C library, where `give_back` reaches it, and the C library makes two heaps.
+The two jemallocs, of the Delta library (`_RJEM_`) and of DuckDB, make one each, and return what is free after a second,
+or at once.
+"""
 
 
 def give_back() -> None:
