@@ -43,6 +43,7 @@ SPEC: Final = TABLES["depth"]
 S_IN_US: Final = 1_000_000
 REACH: Final = dt.timedelta(minutes=1)
 SETTLE_MIN_S: Final = 5.0
+STEP_MIN_US: Final = 1_000_000
 ROWS_AT_ONCE: Final = 2_000_000
 """Rows of `book` in memory while samples of the past are made up for, about 300 bytes each."""
 
@@ -103,14 +104,32 @@ class DepthRows:
         with connect(root) as sql:
             gaps = holes(root)
             while times:
+                waypoint = self._waypoint(root, times[0])
+                if waypoint is not None:
+                    for _ in self._run(root, sql, [waypoint], gaps):
+                        pass  # nobody asked for these rows: it is for the books, which are kept
+                    continue
                 count = self._fit(root, times)
                 parts += self._run(root, sql, times[:count], gaps)
                 times = times[count:]
         return pa.concat_tables(parts)
 
+    def _waypoint(self, root: Root, at_us: int) -> int | None:
+        """An instant before `at_us` to go to first, where the messages up to there are too many to be read at once: so
+        it is after a start late in a busy hour. None where they are not."""
+        since_us = self._since(at_us)
+        span = since_us - LATE_US, at_us + self._settle_us
+        rows = sum(_share(file, *span) for file in BookReader(root, Register()).files())
+        step_us = max(STEP_MIN_US, int((at_us - since_us) * ROWS_AT_ONCE / max(rows, 1)))
+        return since_us + step_us if rows > ROWS_AT_ONCE and since_us + step_us < at_us else None
+
+    def _since(self, at_us: int) -> int:
+        """From when on messages must be read for the books at `at_us`."""
+        return self._kept.at_us if self._kept and _leads_to(self._kept.at_us, at_us) else _hour_before(at_us)
+
     def _fit(self, root: Root, times: list[int]) -> int:
         """How many of the instants, at least one, can be made from messages that are read at once."""
-        since_us = self._kept.at_us if self._kept else (times[0] - 1) // HOUR_US * HOUR_US
+        since_us = self._since(times[0])
         whole = since_us - LATE_US, since_us + HOUR_US + self._settle_us
         files = [file for file in BookReader(root, Register()).files() if _share(file, *whole)]
         for count, at_us in enumerate(times):
@@ -124,7 +143,7 @@ class DepthRows:
         """The rows of instants that lie within an hour: the messages are read once."""
         kept = self._kept
         self._kept = None  # whatever goes wrong from here on: the next run begins with the tables
-        if kept is None or not 0 < times[0] - kept.at_us <= HOUR_US or _day(times[0]) != _day(kept.at_us):
+        if kept is None or not _leads_to(kept.at_us, times[0]):
             kept = _taken_up(sql, times[0])
         timeline = kept.continued(root, sql, times[-1] + self._settle_us)
         for at_us in times:
@@ -188,13 +207,18 @@ def _taken_up(sql: Connection, at_us: int) -> _Kept:
     """The books at the beginning of the hour before `at_us`, as far as `depth` has them; those that spoke since
     and were not, are looked for when their messages are read."""
     register = Register()
-    hour_us = (at_us - 1) // HOUR_US * HOUR_US
+    hour_us = _hour_before(at_us)
     books = complete_books(sql, register, hour_us, at_us - 1)
     return _Kept(register, books, hour_us, set())
 
 
-def _day(us: int) -> int:
-    return (us - 1) // DAY_US
+def _hour_before(at_us: int) -> int:
+    return (at_us - 1) // HOUR_US * HOUR_US
+
+
+def _leads_to(kept_us: int, at_us: int) -> bool:
+    """Whether books of the one instant are kept for the other: within an hour, on the same day."""
+    return 0 < at_us - kept_us <= HOUR_US and (kept_us - 1) // DAY_US == (at_us - 1) // DAY_US
 
 
 def _certain(

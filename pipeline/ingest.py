@@ -70,7 +70,7 @@ class IngestSettings:
     follow_seconds: float = 5.0
     """With `--follow`: how often to look for newly sealed segments, in seconds."""
 
-    renew_hours: float = 6.0
+    renew_hours: float = 1.0
     """Beside a collector, a fresh process takes over after so many hours, because its memory rises slowly."""
 
     def __post_init__(self) -> None:

@@ -174,6 +174,14 @@ def test_books_kept_in_memory_and_taken_up_from_the_table_give_the_same_rows(rec
     anew = [DepthRows(SETTINGS)(recorded.root, [instant]) for instant in instants]
     assert len(at_once) > 100
     hashes = {content_hash(at_once)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.depth.ROWS_AT_ONCE", 3_000)
+        patch.setattr("pipeline.depth.STEP_MIN_US", 100_000)
+        steps = DepthRows(SETTINGS)
+        went = [steps._waypoint(recorded.root, to_us(instants[-1]))]
+        in_parts = DepthRows(SETTINGS)(recorded.root, instants[-1:])
+    assert went[0] is not None
+    assert content_hash(in_parts) == content_hash(DepthRows(SETTINGS)(recorded.root, instants[-1:]))
     hashes |= {sum(map(content_hash, parts)) % (1 << 64) for parts in (one_by_one, anew)}
     assert len(hashes) == 1
 
