@@ -44,8 +44,8 @@ S_IN_US: Final = 1_000_000
 REACH: Final = dt.timedelta(minutes=1)
 SETTLE_MIN_S: Final = 5.0
 STEP_MIN_US: Final = 1_000_000
-ROWS_AT_ONCE: Final = 2_000_000
-"""Rows of `book` in memory while samples of the past are made up for, about 300 bytes each."""
+ROWS_AT_ONCE: Final = 1_000_000
+"""About so many rows of `book` are in memory at a time, about 300 bytes each; at most what comes within minutes."""
 
 
 @dataclass(frozen=True, slots=True)
