@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -89,17 +91,25 @@ async def judged(scene: Scene) -> None:
         await looked.wait()
 
 
+@asynccontextmanager
+async def still(seconds: int, *answers: tuple[int, bytes]) -> AsyncIterator[tuple[Scene, Clock]]:
+    """A book and a ticker that were lively have said nothing for so long, while the trades went on; the venue has these
+    answers."""
+    clock = Clock()
+    async with recording(channels=CHANNELS, clock_ns=clock) as scene:
+        await lively(scene, clock)
+        scene.venue.rest = list(answers)
+        await others_speak(scene, clock, seconds)
+        yield scene, clock
+
+
 def opened(scene: Scene) -> list[GapOpened]:
     return [gap for gap in scene.sink.events(GapOpened) if gap.cause == "silence"]
 
 
 def test_a_book_that_has_gone_on_at_the_venue_is_silent_and_is_subscribed_anew() -> None:
     async def scenario() -> None:
-        clock = Clock()
-        async with recording(channels=CHANNELS, clock_ns=clock) as scene:
-            await lively(scene, clock)
-            scene.venue.rest = [answer(HABIT + 5, 70_000.0)]
-            await others_speak(scene, clock, 11)
+        async with still(11, answer(HABIT + 5, 70_000.0)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 1)
             [asked] = scene.venue.rest_asked
             assert "get_order_book?instrument_name=BTC-PERPETUAL&depth=" in asked
@@ -122,11 +132,7 @@ def test_a_book_that_has_gone_on_at_the_venue_is_silent_and_is_subscribed_anew()
 
 def test_a_book_and_a_ticker_that_have_nothing_to_say_are_not_silent_however_long() -> None:
     async def scenario() -> None:
-        clock = Clock()
-        async with recording(channels=CHANNELS, clock_ns=clock) as scene:
-            await lively(scene, clock)
-            scene.venue.rest = [answer(HABIT, 70_000.0)]
-            await others_speak(scene, clock, 10)
+        async with still(10, answer(HABIT, 70_000.0)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 2)
             await others_speak(scene, clock, 29)
             assert len(scene.venue.rest_asked) == 1, (
@@ -152,11 +158,7 @@ def test_a_book_and_a_ticker_that_have_nothing_to_say_are_not_silent_however_lon
 @pytest.mark.parametrize("speaks", [book(HABIT + 5, HABIT), book(HABIT + 5)])
 def test_what_was_on_its_way_is_no_silence(speaks: bytes) -> None:
     async def scenario() -> None:
-        clock = Clock()
-        async with recording(channels=CHANNELS, clock_ns=clock) as scene:
-            await lively(scene, clock)
-            scene.venue.rest = [answer(HABIT + 5, 70_000.0)]
-            await others_speak(scene, clock, 11)
+        async with still(11, answer(HABIT + 5, 70_000.0)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 1)
             await heard(scene, speaks)
             await others_speak(scene, clock, 8)
@@ -168,11 +170,7 @@ def test_what_was_on_its_way_is_no_silence(speaks: bytes) -> None:
 
 def test_where_the_venue_does_not_answer_it_is_asked_again() -> None:
     async def scenario() -> None:
-        clock = Clock()
-        async with recording(channels=CHANNELS, clock_ns=clock) as scene:
-            await lively(scene, clock)
-            scene.venue.rest = [(503, b"no"), (200, b'{"result":[]}'), answer(HABIT, 70_000.0)]
-            await others_speak(scene, clock, 11)
+        async with still(11, (503, b"no"), (200, b'{"result":[]}'), answer(HABIT, 70_000.0)) as (scene, _):
             await scene.sink.until(lambda: scene.healer.silences.excused == 2)
         assert opened(scene) == []
 
