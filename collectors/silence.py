@@ -110,7 +110,7 @@ class Silence:
         begun, suspect = [], []
         for channel, since_ns in quiet:
             habit = self._habits[channel]
-            if channel in self._silent or not habit.is_broken_by(since_ns, now_ns):
+            if channel in self._silent or not habit.is_broken_by(max(since_ns, habit.doubted_ns), now_ns):
                 continue
             if askable(channel):
                 suspect.append(Quiet(channel, since_ns))
@@ -147,11 +147,17 @@ class Silence:
         self._silent[channel] = since_ns
         return True
 
-    def excuse(self, channel: str, asked_ns: int) -> None:
-        """The venue had nothing else to say when it was asked about a suspect: that was one of its pauses."""
+    def excuse(self, channel: str, asked_ns: int, *, lacks_nothing: bool) -> None:
+        """When the venue was asked about a suspect it had nothing to say: that was one of its pauses.
+
+        `lacks_nothing`: nor had it before, so that no later silence reaches back beyond the question.
+        """
         habit = self._habits.get(channel)
-        if habit is not None and habit.arrivals:
-            habit.note_pause(self._still_since_ns(habit), asked_ns)
+        if habit is None or not habit.arrivals:
+            return
+        habit.note_pause(self._still_since_ns(habit), asked_ns)
+        habit.doubted_ns = asked_ns
+        if lacks_nothing:
             habit.rested_ns = max(habit.rested_ns, asked_ns)
 
     def keep_only(self, wanted: Set[str], now_ns: int) -> tuple[list[str], list[Silent]]:
@@ -182,6 +188,8 @@ class _Habit:
     first_ns: int
     arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=ARRIVALS_KEPT))
     rested_ns: int = 0
+    doubted_ns: int = 0
+    """When it was excused last: its patience counts from there."""
     longest_ns: int = 0
     """The longest pause beyond `LIQUID_S` of the last hour, …"""
     longest_at_ns: int = 0

@@ -1,10 +1,12 @@
 """Silences, from the suspicion to the row in `gaps`.
 
 A connection on which nobody speaks is silent, whatever the venue may say. When one channel is still while others of its
-connection speak, only the venue knows whether there was anything to say: for a book and a ticker it is asked. Has the
-book gone on, or the quote moved, and has the channel not told of it some seconds later, then it is silent since its
-last frame, or since the last answer that agreed with it. Other channels are judged by their habit alone. The answers go
-into the stream as they came, like those of the sampler.
+connection speak, only the venue knows whether there was anything to say: for a book and a ticker it is asked. A ticker
+lacks something if the quote is another than in its last frame. A book lacks nothing if the venue's change id is still
+that of its last frame; if it is not, changes may have undone each other before they were told, so it lacks something
+only when the levels become others between two answers. Has the channel not told of that some seconds later, it is
+silent since its last frame, or since the last answer by which it lacked nothing. Other channels are judged by their
+habit alone. The answers go into the stream as they came, like those of the sampler.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from typing import Final
 
@@ -32,18 +35,32 @@ from lake.events import Gap, GapOpened
 CAUSE_SILENCE: Final = "silence"
 STATUS_S: Final = 5.0
 """While something is silent or locked, the venue is asked so often whether the market is open."""
-LAG_S: Final = 5.0
+LAG_NS: Final = 5 * S_IN_NS
 """The venue's answers are ahead of its channels by up to 1.6 s (measured)."""
 
 _log = logging.getLogger(__name__)
 
 
+class _Lacking(Enum):
+    """What a channel has not brought, by the venue's answer."""
+
+    NOTHING = auto()
+    PERHAPS = auto()
+    """Its book has gone on, but may be what it was."""
+    SOMETHING = auto()
+
+
 @dataclass(slots=True)
 class _Suspect:
-    """A channel that is still, and when the venue said something that it has not brought."""
+    """A channel that is still, and what the venue said of it."""
 
     quiet: Quiet
+    levels: bytes | None = None
+    """Of a book that may lack something."""
+    ask_ns: int = 0
+    """The venue is not to be asked again before."""
     behind_ns: int | None = None
+    """When the venue said something that the channel has not brought."""
 
 
 class SilenceClaims:
@@ -138,7 +155,7 @@ class SilenceClaims:
             suspect = before.get(quiet.channel)
             if suspect is None or suspect.quiet != quiet:
                 suspect = _Suspect(quiet)
-            if suspect.behind_ns is None or now_ns - suspect.behind_ns < LAG_S * S_IN_NS:
+            if suspect.behind_ns is None or now_ns - suspect.behind_ns < LAG_NS:
                 kept[quiet.channel] = suspect
             elif self._watch.silence[connection].is_silent(quiet.channel, quiet.since_ns):
                 self._begin(connection, [quiet])
@@ -150,7 +167,8 @@ class SilenceClaims:
             await asyncio.sleep(self._every_s)
             for connection, suspects in list(self._suspects.items()):
                 for channel, suspect in list(suspects.items()):
-                    if suspect.behind_ns is None and self._is_suspect(connection, suspect):
+                    due = suspect.behind_ns is None and suspect.ask_ns <= self._tape.now_ns()
+                    if due and self._is_suspect(connection, suspect):
                         await self._ask_about(channel, rest)
 
     async def _ask_about(self, channel: str, rest: RestClient) -> None:
@@ -170,25 +188,33 @@ class SilenceClaims:
             for other, suspect in list(suspects.items()):
                 if classify(other).instrument != instrument or not self._is_suspect(connection, suspect):
                     continue
-                if self._is_behind(other, standing):
+                lacking = self._lacking(other, suspect, standing)
+                if lacking is _Lacking.SOMETHING:
                     suspect.behind_ns = answered_ns
+                elif lacking is _Lacking.PERHAPS and suspect.levels is None:
+                    suspect.levels, suspect.ask_ns = standing.levels, answered_ns + LAG_NS
                 else:
                     self.excused += 1
-                    self._watch.silence[connection].excuse(other, asked_ns)
+                    nothing = lacking is _Lacking.NOTHING
+                    self._watch.silence[connection].excuse(other, asked_ns, lacks_nothing=nothing)
                     del suspects[other]
 
     def _is_suspect(self, connection: int, suspect: _Suspect) -> bool:
         """Whether it still is: others may have been dealt with meanwhile, or a connection been lost."""
         return self._suspects.get(connection, {}).get(suspect.quiet.channel or "") is suspect
 
-    def _is_behind(self, channel: str, standing: Standing) -> bool:
+    def _lacking(self, channel: str, suspect: _Suspect, standing: Standing) -> _Lacking:
         """Whether the venue has gone on from what the channel brought last."""
         if classify(channel).kind == "book":
-            return standing.change_id > self._watch.books.last(channel)
+            if standing.change_id <= self._watch.books.last(channel):
+                return _Lacking.NOTHING
+            moved = suspect.levels is not None and suspect.levels != standing.levels
+            return _Lacking.SOMETHING if moved else _Lacking.PERHAPS
         try:
-            return standing.quote != quote_of(self._watch.tickers[channel])
+            same = standing.quote == quote_of(self._watch.tickers[channel])
         except (KeyError, *wire.DECODE_ERRORS):
-            return True  # what it brought last cannot be read
+            same = False  # what it brought last cannot be read
+        return _Lacking.NOTHING if same else _Lacking.SOMETHING
 
     async def ask_status(self, rest: RestClient) -> None:
         """While something is silent, or said to be locked, ask whether the market is open, until cancelled."""

@@ -24,9 +24,10 @@ class Quote(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """The last change of an instrument's book, 0 where it was never quoted, and its best prices."""
+    """The last change of an instrument's book, 0 where it was never quoted, its best levels as JSON, and its quote."""
 
     change_id: int
+    levels: bytes
     quote: Quote
 
 
@@ -47,6 +48,8 @@ class _Quoted(Struct, gc=False):
 
 class _Answer(_Quoted, gc=False):
     change_id: wire.Int64
+    bids: Raw
+    asks: Raw
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
@@ -60,7 +63,7 @@ def standing_of(result: Raw) -> Standing:
         wire.DECODE_ERRORS: it is none.
     """
     answer = _ANSWER.decode(result)
-    return Standing(answer.change_id, answer.quote())
+    return Standing(answer.change_id, bytes(answer.bids) + bytes(answer.asks), answer.quote())
 
 
 def quote_of(frame: bytes) -> Quote:

@@ -147,8 +147,19 @@ def test_who_was_excused_is_a_suspect_again_after_three_times_that_pause_and_sin
     speak(silence, "book", 0.1, start)
     excused = start + 11 * S_IN_NS
     silence.heard("other", excused)
-    silence.excuse("book", excused)
+    silence.excuse("book", excused, lacks_nothing=True)
     silence.heard("other", excused + 32 * S_IN_NS)
     assert silence.check(excused + 33 * S_IN_NS, awake, lambda _: True) == NOTHING
     found = silence.check(excused + 34 * S_IN_NS, awake, lambda _: True)
     assert found.suspect == [Quiet("book", excused)]
+
+
+def test_a_silence_reaches_back_beyond_an_excuse_that_left_a_doubt() -> None:
+    silence, start = Silence(), 1000 * S_IN_NS
+    speak(silence, "book", 0.1, start)
+    excused = start + 11 * S_IN_NS
+    silence.excuse("book", excused, lacks_nothing=False)
+    silence.heard("other", excused + 32 * S_IN_NS)
+    assert silence.check(excused + 33 * S_IN_NS, awake, lambda _: True) == NOTHING
+    assert silence.check(excused + 34 * S_IN_NS, awake, lambda _: True).suspect == [Quiet("book", start)]
+    assert silence.is_silent("book", start)

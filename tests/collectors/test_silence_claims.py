@@ -49,8 +49,10 @@ def ticker(number: int, bid: float = 70_000.0) -> bytes:
     return frame(TICKER, standing(0, bid, number))
 
 
-def answer(change_id: int, bid: float | None) -> tuple[int, bytes]:
-    return 200, json.dumps({"jsonrpc": "2.0", "result": standing(change_id, bid)}).encode()
+def answer(change_id: int, bid: float | None = 70_000.0, deep: float = 1.0) -> tuple[int, bytes]:
+    """Of the book; `deep` is the amount of a level below the best, which a ticker does not show."""
+    levels = {"bids": [[70_000.0, 10.0], [69_000.0, deep]], "asks": []}
+    return 200, json.dumps({"jsonrpc": "2.0", "result": {**standing(change_id, bid), **levels}}).encode()
 
 
 async def heard(scene: Scene, *frames: bytes) -> None:
@@ -109,10 +111,13 @@ def opened(scene: Scene) -> list[GapOpened]:
 
 def test_a_book_that_has_gone_on_at_the_venue_is_silent_and_is_subscribed_anew() -> None:
     async def scenario() -> None:
-        async with still(11, answer(HABIT + 5, 70_000.0)) as (scene, clock):
+        async with still(11, answer(HABIT + 5), answer(HABIT + 6, deep=2.0)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 1)
             [asked] = scene.venue.rest_asked
             assert "get_order_book?instrument_name=BTC-PERPETUAL&depth=" in asked
+            await others_speak(scene, clock, 6)
+            await scene.sink.until(lambda: len(scene.venue.rest_asked) == 2)
+            await judged(scene)
             assert opened(scene) == [], "it may be on its way"
             await others_speak(scene, clock, 6)
             await scene.sink.until(lambda: bool(opened(scene)))
@@ -124,15 +129,34 @@ def test_a_book_that_has_gone_on_at_the_venue_is_silent_and_is_subscribed_anew()
             assert (gap.channel, gap.instrument, gap.connection, gap.healed) == (BOOK, NAME, 3, False)
             assert gap.start_ns == scene.sink.time_of(book(HABIT, HABIT - 1))
             assert gap.end_ns == scene.sink.time_of(book(HABIT + 9))
-        [recorded] = [r[0] for r in scene.sink.records if r[2] == RecordKind.RESPONSE]
-        assert bytes(decode_response(recorded).body) == answer(HABIT + 5, 70_000.0)[1]
+        recorded = [decode_response(r[0]) for r in scene.sink.records if r[2] == RecordKind.RESPONSE]
+        assert bytes(recorded[0].body) == answer(HABIT + 5)[1]
+
+    run(scenario())
+
+
+def test_changes_of_a_book_that_undid_each_other_are_no_silence_but_leave_a_doubt() -> None:
+    async def scenario() -> None:
+        async with still(11, answer(HABIT + 5), answer(HABIT + 7)) as (scene, clock):
+            await scene.sink.until(lambda: scene.healer.silences.excused == 1)
+            await others_speak(scene, clock, 6)
+            await scene.sink.until(lambda: scene.healer.silences.excused == 2)
+            await others_speak(scene, clock, 12)
+            assert opened(scene) == []
+            scene.venue.rest = [answer(HABIT + number, deep=float(number)) for number in range(10, 20)]
+            await others_speak(scene, clock, 80)
+            [gap] = opened(scene)
+            assert gap.channel == BOOK
+            assert gap.start_ns == scene.sink.time_of(book(HABIT, HABIT - 1)), (
+                "it may have been silent all the time"
+            )
 
     run(scenario())
 
 
 def test_a_book_and_a_ticker_that_have_nothing_to_say_are_not_silent_however_long() -> None:
     async def scenario() -> None:
-        async with still(10, answer(HABIT, 70_000.0)) as (scene, clock):
+        async with still(10, answer(HABIT)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 2)
             await others_speak(scene, clock, 29)
             assert len(scene.venue.rest_asked) == 1, (
@@ -158,7 +182,7 @@ def test_a_book_and_a_ticker_that_have_nothing_to_say_are_not_silent_however_lon
 @pytest.mark.parametrize("speaks", [book(HABIT + 5, HABIT), book(HABIT + 5)])
 def test_what_was_on_its_way_is_no_silence(speaks: bytes) -> None:
     async def scenario() -> None:
-        async with still(11, answer(HABIT + 5, 70_000.0)) as (scene, clock):
+        async with still(11, answer(HABIT + 5)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 1)
             await heard(scene, speaks)
             await others_speak(scene, clock, 8)
@@ -170,7 +194,7 @@ def test_what_was_on_its_way_is_no_silence(speaks: bytes) -> None:
 
 def test_where_the_venue_does_not_answer_it_is_asked_again() -> None:
     async def scenario() -> None:
-        async with still(11, (503, b"no"), (200, b'{"result":[]}'), answer(HABIT, 70_000.0)) as (scene, _):
+        async with still(11, (503, b"no"), (200, b'{"result":[]}'), answer(HABIT)) as (scene, _):
             await scene.sink.until(lambda: scene.healer.silences.excused == 2)
         assert opened(scene) == []
 
@@ -181,4 +205,5 @@ def test_an_empty_side_is_the_same_as_null_and_as_nothing() -> None:
     expected = Quote(0.0, 10.0, 70_000.5, 0.0)
     for bid in (None, 0.0):
         assert quote_of(frame(TICKER, standing(0, bid))) == expected
-        assert standing_of(Raw(json.dumps(standing(7, bid)).encode())) == Standing(7, expected)
+        told = Raw(json.dumps({**standing(7, bid), "bids": [], "asks": []}).encode())
+        assert standing_of(told) == Standing(7, b"[][]", expected)

@@ -36,7 +36,7 @@ RATE: Final = 300.0
 BREATH_S: Final = 1.2
 """Between two faults: most are over when the next comes, some are not."""
 SILENT_S: Final = 12.5
-FORGOTTEN_S: Final = 8.0
+FORGOTTEN_S: Final = 12.0
 """So much later than a silence, one of a single channel is claimed: the venue is asked first."""
 ASK_BOOK_S: Final = 0.08
 SETTLE_S: Final = 60.0
