@@ -68,6 +68,7 @@ class Run:
         default_factory=lambda: {"venue": [], "collector": [], "ingester": []}
     )
     pending_bytes: int = 0
+    still_asked: int = 0
     ended_ns: int = 0
 
     def look(self, pids: dict[str, int], root: Root) -> None:
@@ -79,6 +80,7 @@ class Run:
         beat = read_beat(beat_path(root.run, COLLECT, STREAM))
         if beat is not None and beat.collector is not None:
             self.pending_bytes = max(self.pending_bytes, beat.collector.spool.pending_bytes)
+            self.still_asked = beat.collector.still_asked
 
     def peak_mb(self, role: str) -> float:
         """Most memory seen."""
@@ -200,6 +202,7 @@ def figures(folder: Path, run: Run, account: Path, busiest_s: float | None) -> l
         Figure("collector: most memory", run.peak_mb("collector"), "MB", MEMORY_MUST_MB, MEMORY_AIM_MB),
         Figure("collector: CPU", run.cores("collector"), "cores"),
         Figure("collector: most memory waiting for the disk", run.pending_bytes / 1e6, "MB"),
+        Figure("collector: questions about channels that were still", run.still_asked, "requests"),
         Figure("ingester: most memory", run.peak_mb("ingester"), "MB"),
         Figure("ingester: CPU", run.cores("ingester"), "cores"),
         Figure("venue: CPU", run.cores("venue"), "cores"),
