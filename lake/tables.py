@@ -8,14 +8,26 @@ from lake.schema import TABLES
 
 
 class Tables:
-    """Opens each table when it is first asked for, keeps it, and changes nothing. A table kept sees later commits."""
+    """Opens each table when it is first asked for, and keeps it. A table kept sees later commits."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
         self._open: dict[str, Table] = {}
+        self._writable: dict[str, Table] = {}
+
+    def writable(self, name: str) -> Table:
+        """The table `name` of the contract for writing, made where it is missing, its log repaired when it is opened.
+
+        Raises:
+            SchemaDriftError: the table on disk has other columns than the contract.
+            CorruptionError: the log is damaged further back than its newest commit.
+        """
+        if name not in self._writable:
+            self._writable[name] = Table.open(self._root, TABLES[name])
+        return self._writable[name]
 
     def find(self, name: str) -> Table | None:
-        """The table `name` of the contract; None where nothing has ever been ingested into it.
+        """The table `name` of the contract for reading; None where nothing has ever been ingested into it.
 
         Raises:
             SchemaDriftError: the table on disk has other columns than the contract.

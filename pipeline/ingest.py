@@ -47,6 +47,7 @@ from lake.spool import (
     sealed_segments,
 )
 from lake.spool.writer import LOCK_FILE
+from lake.tables import Tables
 from pipeline.decoding import Chunk, chunks, empty_rows, lost_chunk
 from pipeline.landing import COMMIT_ORDER, Landing
 from pipeline.progress import Progress
@@ -106,6 +107,16 @@ class IngestReport:
         return rows
 
 
+@dataclass(slots=True)
+class Kept:
+    """What one round leaves to the next: open tables, because to open one costs as much as a commit, and how far each
+    stream got, so that no table is looked at where nothing is new. After an error begin anew: tables may need repair.
+    """
+
+    tables: Tables
+    reached: dict[str, int] = field(default_factory=dict)
+
+
 def ingest(
     root: Root,
     settings: IngestSettings | None = None,
@@ -114,14 +125,13 @@ def ingest(
     streams: Sequence[str] | None = None,
     on_commit: Callable[[IngestReport], None] | None = None,
     progress: Progress | None = None,
-    reached: dict[str, int] | None = None,
+    kept: Kept | None = None,
 ) -> IngestReport:
     """Append every sealed segment of the spool to the tables, each record once.
 
     A stream that another process is ingesting right now is left to it and named in the report. The torn
     tail of a stream whose writer is gone is healed first, so that its last records come along. `progress`
-    tells others of it. `reached` is for who calls again and again: it remembers how far each stream got, so that
-    no table is opened where nothing is new.
+    tells others of it. `kept` is for who calls again and again.
 
     Raises:
         DiskFullError: no space is left; what was committed stays, the rest waits in the spool.
@@ -139,7 +149,7 @@ def ingest(
             ):
                 _ingest_stream(
                     root, name, settings, spool_settings or SpoolSettings(), report, on_commit, progress,
-                    {} if reached is None else reached,
+                    kept or Kept(Tables(root)),
                 )  # fmt: skip
         except BusyError:
             report.busy_streams.append(name)
@@ -154,15 +164,15 @@ def _ingest_stream(
     report: IngestReport,
     on_commit: Callable[[IngestReport], None] | None,
     progress: Progress | None,
-    reached: dict[str, int],
+    kept: Kept,
 ) -> None:
     folder = root.stream(name)
     _heal_abandoned_tail(root, folder)
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
     for stream, found in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
         segments = list(found)
-        if segments[-1].end_offset > reached.get(stream, 0):
-            target = Landing(root, stream)
+        if segments[-1].end_offset > kept.reached.get(stream, 0):
+            target = Landing(kept.tables, stream)
             for group in _groups(segments, target.committed, target.covered, settings.records_per_commit):
                 total, decoded_ns = _ingest_group(root, group, target, report)
                 reach("ingest:after_group")
@@ -171,12 +181,12 @@ def _ingest_stream(
                     progress.committed(name, total, decoded_ns)
                 if on_commit:
                     on_commit(report)
-            reached[stream] = target.committed
+            kept.reached[stream] = target.committed
         drop_segments(
             folder,
             before_ns=time.time_ns() - int(spool_settings.retain_hours * NS_PER_HOUR),
             stream=stream,
-            upto_offset=reached[stream],
+            upto_offset=kept.reached[stream],
         )
 
 
@@ -347,17 +357,16 @@ def _rounds(
     beside: Sequence[Callable[[], None]],
 ) -> IngestReport:
     """Round after round until `stop`, and the last one; the sums."""
-    total, reached = IngestReport(), {}  # type: tuple[IngestReport, dict[str, int]]
+    total, kept = IngestReport(), Kept(Tables(root))
     while True:
         last = stop.wait(settings.follow_seconds)
         segments = total.segments
         try:
-            total.add(
-                ingest(root, settings, spool_settings, streams=streams, progress=progress, reached=reached)
-            )
+            total.add(ingest(root, settings, spool_settings, streams=streams, progress=progress, kept=kept))
         except (TransientError, CommitError) as error:
             if last:
                 raise
+            kept = Kept(Tables(root))
             log.warning("ingest will try again in %g s: %s", settings.follow_seconds, error)
         for job in beside:
             job()

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from lake.delta import Table
 from lake.ledger import claim, complete_to
 from lake.parquet import sort_by
-from lake.root import Root
 from lake.schema import COUNTED, TABLES
+from lake.tables import Tables
 from pipeline.decoding import OFFSET, Chunk, as_utc
 
 COMMIT_ORDER: Final = (*COUNTED, "instruments", "gaps")
@@ -29,12 +29,11 @@ class Landing:
     read again from there.
     """
 
-    def __init__(self, root: Root, stream: str) -> None:
-        self.root = root
+    def __init__(self, tables: Tables, stream: str) -> None:
         self.stream = stream
         self.venue = stream.partition("@")[0].partition("-")[0]
-        self.coverage = Table.open(root, TABLES["coverage"])
-        self._tables: dict[str, Table] = {}
+        self.coverage = tables.writable("coverage")
+        self._tables = tables
         self._committed: dict[str, int] = {}
         self.covered = self.coverage.committed(stream) or 0
         self.committed = complete_to(self.coverage, stream, self._reached)
@@ -42,9 +41,7 @@ class Landing:
 
     def table(self, name: str) -> Table:
         """The table, made where it is missing."""
-        if name not in self._tables:
-            self._tables[name] = Table.open(self.root, TABLES[name])
-        return self._tables[name]
+        return self._tables.writable(name)
 
     def missing(self, name: str, rows: pa.Table) -> pa.Table:
         """The rows that table `name` has not got yet, without the helper column."""

@@ -24,6 +24,7 @@ from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import InputError
 from lake.locks import exclusive
 from lake.root import Root
+from lake.tables import Tables
 from pipeline.decoding import OFFSET, Chunk
 from pipeline.importing.formats import FileFormat
 from pipeline.importing.rows import VENUE, Made, RowMaker
@@ -75,7 +76,7 @@ def import_files(
         lock = root.locks / f"{stream.replace('@', '-')}.lock"
         with disk_full_told(f"importing {path}"), exclusive(lock, f"importing {path}"):
             report.files.append(
-                _import(root, path, form, Landing(root, stream), on_bytes or (lambda _: None))
+                _import(root, path, form, Landing(Tables(root), stream), on_bytes or (lambda _: None))
             )
     return report
 

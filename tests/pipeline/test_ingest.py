@@ -16,7 +16,9 @@ from lake.events import Gap, encode_event
 from lake.locks import exclusive
 from lake.root import Root, open_root
 from lake.spool import RecordKind, SpoolSettings, SpoolWriter, sealed_segments
-from pipeline.ingest import IngestSettings, follow, ingest
+from lake.tables import Tables
+from pipeline.compact import compact
+from pipeline.ingest import IngestSettings, Kept, follow, ingest
 from quality.verify import verify
 from tests.pipeline import kit
 
@@ -176,12 +178,33 @@ def test_stream_of_a_lost_spool_folder_starts_anew(tmp_path: Path) -> None:
 def test_a_round_that_finds_nothing_new_opens_no_table(
     recorded: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reached: dict[str, int] = {}
-    assert ingest(recorded, reached=reached).segments > 0
+    kept = Kept(Tables(recorded))
+    assert ingest(recorded, kept=kept).segments > 0
     monkeypatch.setattr("pipeline.ingest.Landing", None)
-    assert ingest(recorded, reached=reached).segments == 0
+    assert ingest(recorded, kept=kept).segments == 0
     with pytest.raises(TypeError):
         ingest(recorded)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_kept_open_see_what_another_process_has_ingested_meanwhile(recorded: Root, seed: int) -> None:
+    wanted, chance = kit.expected(recorded), random.Random(seed)
+    segments = sealed_segments(recorded.stream(kit.STREAM))
+    waiting = recorded.path.parent / "waiting"
+    waiting.mkdir()
+    for segment in segments:
+        segment.path.rename(waiting / segment.path.name)
+    ours, theirs = Kept(Tables(recorded)), Kept(Tables(recorded))
+    while segments:
+        for segment in segments[: chance.randint(1, 4)]:
+            (waiting / segment.path.name).rename(segment.path)
+            segments.remove(segment)
+        ingest(recorded, SMALL, kept=chance.choice([ours, theirs]))
+        if chance.random() < 0.2:
+            compact(recorded)
+    ingest(recorded, SMALL, kept=ours)
+    assert kit.held(recorded) == wanted
+    kit.assert_sound(recorded)
 
 
 def test_stream_that_is_being_ingested_elsewhere_is_left_alone(recorded: Root) -> None:
