@@ -69,10 +69,10 @@ class Silence:
 
     A channel is judged by its last arrivals: only one with a median pause below `LIQUID_S` is expected to go
     on. It is still after ten seconds, and after thirty of its usual and three of its longest recent pauses. Where
-    nobody else speaks either, that is a silence of the connection. While others speak, three of its longest pauses
-    of the last hour must be over too, because options are quoted in bursts; then it is a suspect, about whom the venue
-    is asked (`is_silent` and `excuse` take what it says), or, where that cannot be, silent if it was heard for
-    `HABIT_S`. While there is a reason for a channel to rest, it is not expected to speak.
+    nobody else speaks either, that is a silence of the connection. While others speak, the longest pause of the last
+    hour must be over too, because options are quoted in bursts; then it is a suspect, about whom the venue is asked
+    (`is_silent` and `excuse` take what it says). Where that cannot be, it is silent after three such pauses, if it was
+    heard for `HABIT_S`. While there is a reason for a channel to rest, it is not expected to speak.
     """
 
     def __init__(self) -> None:
@@ -110,11 +110,12 @@ class Silence:
         begun, suspect = [], []
         for channel, since_ns in quiet:
             habit = self._habits[channel]
-            if channel in self._silent or not habit.is_broken_by(max(since_ns, habit.doubted_ns), now_ns):
+            if channel in self._silent:
                 continue
             if askable(channel):
-                suspect.append(Quiet(channel, since_ns))
-            elif since_ns - habit.first_ns >= HABIT_S * S_IN_NS:
+                if now_ns - max(since_ns, habit.doubted_ns) > habit.longest_ns:
+                    suspect.append(Quiet(channel, since_ns))
+            elif habit.is_broken_by(since_ns, now_ns):
                 begun.append(Quiet(channel, since_ns))
                 self._silent[channel] = since_ns
         return Judged(begun, suspect, ended)
@@ -210,8 +211,9 @@ class _Habit:
         return self._patience_ns
 
     def is_broken_by(self, since_ns: int, now_ns: int) -> bool:
-        """Whether a stillness that others do not share is more than one of the channel's own pauses."""
-        return now_ns - since_ns > _PAUSES_OF_SILENCE * self.longest_ns
+        """Whether a stillness that others do not share is certainly more than one of the channel's own pauses."""
+        is_old = since_ns - self.first_ns >= HABIT_S * S_IN_NS
+        return is_old and now_ns - since_ns > _PAUSES_OF_SILENCE * self.longest_ns
 
 
 def _patience_ns(arrivals: deque[int]) -> float:

@@ -158,20 +158,18 @@ def test_a_book_and_a_ticker_that_have_nothing_to_say_are_not_silent_however_lon
     async def scenario() -> None:
         async with still(10, answer(HABIT)) as (scene, clock):
             await scene.sink.until(lambda: scene.healer.silences.excused == 2)
-            await others_speak(scene, clock, 29)
-            assert len(scene.venue.rest_asked) == 1, (
-                "one answer for both, and patience for three times as long"
-            )
+            await others_speak(scene, clock, 9)
+            assert len(scene.venue.rest_asked) == 1, "one answer for both, and patience for as long again"
             await others_speak(scene, clock, 3)
             await scene.sink.until(lambda: scene.healer.silences.excused == 4)
             scene.venue.rest = [answer(HABIT, 69_999.5)]
-            await others_speak(scene, clock, 95)
+            await others_speak(scene, clock, 15)
             await scene.sink.until(lambda: scene.healer.silences.excused == 5)
             await others_speak(scene, clock, 6)
             await scene.sink.until(lambda: bool(opened(scene)))
             [gap] = opened(scene)
             assert gap.channel == TICKER, "whose quote has moved"
-            assert gap.start_ns > scene.sink.time_of(ticker(HABIT)) + 40 * S, (
+            assert gap.start_ns > scene.sink.time_of(ticker(HABIT)) + 20 * S, (
                 "it agreed until it was asked last"
             )
         assert [(gap.channel, gap.start_ns) for gap in scene.gaps("silence")] == [(TICKER, gap.start_ns)]
