@@ -192,7 +192,9 @@ def test_checkpoints_forget_replaced_files_after_their_grace_period(
 
 
 def test_the_log_expires_only_behind_two_checkpoints(table: Table) -> None:
-    for number in range(120):
+    append(table, 0, 0)
+    idle = Table.open(table.root, TRADES)
+    for number in range(1, 120):
         append(table, number, number)
     log = table.folder / "_delta_log"
     assert sorted(int(p.name[:20]) for p in log.glob("*.checkpoint.parquet")) == [49, 99]
@@ -200,6 +202,11 @@ def test_the_log_expires_only_behind_two_checkpoints(table: Table) -> None:
     assert sorted(int(p.name[:20]) for p in deleted) == list(range(49))
     again = Table.open(table.root, TRADES)
     assert (again.version, again.committed("deribit@1")) == (120, 119)
+    assert (idle.version, idle.committed("deribit@1")) == (120, 119), (
+        "kept open since before what was deleted"
+    )
+    append(idle, 120, 121)
+    assert ids(again) == [120]
 
 
 def test_other_readers_see_natural_values(table: Table) -> None:
