@@ -90,7 +90,7 @@ class Silence:
         if habit is None:
             habit = self._habits[channel] = _Habit(recv_ns)
         arrivals = habit.arrivals
-        if arrivals and recv_ns - arrivals[-1] > _LIQUID_NS:
+        if arrivals and recv_ns - arrivals[-1] > _LIQUID_NS and channel not in silent:
             habit.note_pause(self._still_since_ns(habit), recv_ns)
         arrivals.append(recv_ns)
         self._newest_ns = recv_ns

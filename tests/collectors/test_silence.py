@@ -140,6 +140,10 @@ def test_a_channel_that_the_venue_can_be_asked_about_is_a_suspect_without_a_long
     until = last + 20 * S_IN_NS
     assert silence.heard("book", until) == [Silent("book", last, until)]
     assert not silence.is_silent("book", last), "it has spoken"
+    speak_on(silence, "book", until, until + 5 * S_IN_NS)
+    silence.heard("other", until + 15 * S_IN_NS)
+    again = silence.check(until + 16 * S_IN_NS, awake, lambda _: True)
+    assert again.suspect == [Quiet("book", until + 5 * S_IN_NS)], "a silence is none of its own pauses"
 
 
 def test_who_was_excused_is_a_suspect_again_after_a_longer_pause_and_since_then() -> None:
