@@ -38,6 +38,9 @@ STATUS_S: Final = 5.0
 LAG_NS: Final = 5 * S_IN_NS
 """The venue's answers are ahead of its channels by up to 1.6 s (measured)."""
 
+ASK_AGAIN_NS: Final = 30 * S_IN_NS
+"""After a question that was not answered."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -182,22 +185,34 @@ class SilenceClaims:
             standing = standing_of(reply.result)
         except (LakeError, *wire.DECODE_ERRORS) as error:
             _log.warning("%s is still, and the venue does not say why: %s", channel, error)
+            for _, suspect in self._suspects_of(instrument):
+                suspect.ask_ns = self._tape.now_ns() + ASK_AGAIN_NS
             return
-        answered_ns = self._tape.now_ns()
-        for connection, suspects in list(self._suspects.items()):
-            for other, suspect in list(suspects.items()):
-                if classify(other).instrument != instrument or not self._is_suspect(connection, suspect):
-                    continue
-                lacking = self._lacking(other, suspect, standing)
-                if lacking is _Lacking.SOMETHING:
-                    suspect.behind_ns = answered_ns
-                elif lacking is _Lacking.PERHAPS and suspect.levels is None:
-                    suspect.levels, suspect.ask_ns = standing.levels, answered_ns + LAG_NS
-                else:
-                    self.excused += 1
-                    nothing = lacking is _Lacking.NOTHING
-                    self._watch.silence[connection].excuse(other, asked_ns, lacks_nothing=nothing)
-                    del suspects[other]
+        for connection, suspect in self._suspects_of(instrument):
+            self._settle(connection, suspect, standing, asked_ns)
+
+    def _suspects_of(self, instrument: str) -> list[tuple[int, _Suspect]]:
+        """The channels of an instrument that are suspects now, with their connections."""
+        return [
+            (connection, suspect)
+            for connection, suspects in self._suspects.items()
+            for channel, suspect in suspects.items()
+            if classify(channel).instrument == instrument
+        ]
+
+    def _settle(self, connection: int, suspect: _Suspect, standing: Standing, asked_ns: int) -> None:
+        """Take the venue's answer about a suspect: it lacks something, nothing, or another answer must tell."""
+        channel, answered_ns = suspect.quiet.channel or "", self._tape.now_ns()
+        lacking = self._lacking(channel, suspect, standing)
+        if lacking is _Lacking.SOMETHING:
+            suspect.behind_ns = answered_ns
+        elif lacking is _Lacking.PERHAPS and suspect.levels is None:
+            suspect.levels, suspect.ask_ns = standing.levels, answered_ns + LAG_NS
+        elif lacking is _Lacking.NOTHING or asked_ns >= suspect.ask_ns:
+            self.excused += 1
+            nothing = lacking is _Lacking.NOTHING
+            self._watch.silence[connection].excuse(channel, asked_ns, lacks_nothing=nothing)
+            del self._suspects[connection][channel]
 
     def _is_suspect(self, connection: int, suspect: _Suspect) -> bool:
         """Whether it still is: others may have been dealt with meanwhile, or a connection been lost."""

@@ -192,7 +192,11 @@ def test_what_was_on_its_way_is_no_silence(speaks: bytes) -> None:
 
 def test_where_the_venue_does_not_answer_it_is_asked_again() -> None:
     async def scenario() -> None:
-        async with still(11, (503, b"no"), (200, b'{"result":[]}'), answer(HABIT)) as (scene, _):
+        async with still(11, (503, b"no"), (200, b'{"result":[]}'), answer(HABIT)) as (scene, clock):
+            await scene.sink.until(lambda: scene.healer.silences.asked == 1)
+            await others_speak(scene, clock, 29)
+            assert scene.healer.silences.asked == 1, "not again and again"
+            await others_speak(scene, clock, 3)
             await scene.sink.until(lambda: scene.healer.silences.excused == 2)
         assert opened(scene) == []
 
