@@ -21,10 +21,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -93,10 +94,12 @@ class Run:
 
 
 @contextmanager
-def _process(*arguments: str, stdin: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    *arguments: str, stdin: int | None = None, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
-        env=os.environ | KEEP_LITTLE,
+        env={**os.environ, **environment},
         stdin=stdin,
         stdout=subprocess.DEVNULL,
     )
@@ -116,7 +119,7 @@ def record(folder: Path, venue: SimulatorProcess, seconds: float | None) -> Run:
         _process("bench.recording", place, venue.ws_url, venue.rest_url, STREAM, str(folder / "durable.npz"))
         as collector,
         _process("cli", "--root", place, "ingest", "--follow", "--leash", "--stream", STREAM,
-                 stdin=subprocess.PIPE) as ingester,
+                 stdin=subprocess.PIPE, environment=KEEP_LITTLE) as ingester,
     ):  # fmt: skip
         pids = {"venue": venue.pid, "collector": collector.pid, "ingester": ingester.pid}
         until_s = time.monotonic() + (seconds or 3600.0)

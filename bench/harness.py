@@ -61,7 +61,16 @@ def cpu(*, children: bool = False) -> Iterator[CpuSeconds]:
 
 def peak_rss_mb() -> float:
     """Most memory this process has held so far, MB; not, as getrusage has it, also that of whoever started it."""
-    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+    return _status_mb("VmHWM")
+
+
+def own_memory_mb() -> float:
+    """Memory that this process holds for itself, MB, without what it has mapped of files."""
+    return _status_mb("RssAnon")
+
+
+def _status_mb(field: str) -> float:
+    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) / 1024
 
 

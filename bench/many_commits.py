@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.compaction import DAY
-from bench.harness import Figure, cpu, report
+from bench.harness import Figure, cpu, own_memory_mb, report
 from bench.sample_day import book_day, quotes_day, trades_day
 from lake.conform import conform
 from lake.delta import Table
@@ -57,20 +57,12 @@ def days(rows: int) -> dict[str, pa.Table]:
     return found
 
 
-def own_memory_mb() -> float:
-    """Memory that is this process's own, after it gave back what it could."""
-    give_back()
-    [own] = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")
-    ]
-    return int(own.split()[1]) / 1024
-
-
 def commit_all(root: Root, minutes: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Milliseconds of wall clock and of CPU of every commit, in order, and MB that grew after the first hundred."""
+    """Milliseconds of wall clock and of CPU of every commit, in order, and the kB of memory that grew with each after
+    the first hundred."""
     tables = {name: Table.open(root, TABLES[name]) for name in ("quotes", "trades", "book")}
     rows = days(minutes * ROWS_PER_COMMIT)
-    wall, used, early_mb = [], [], 0.0
+    wall, used, early, early_mb = [], [], 0, 0.0
     for minute in range(minutes):
         for name, table in tables.items():
             batch = rows[name].slice(minute * ROWS_PER_COMMIT, ROWS_PER_COMMIT)
@@ -79,9 +71,12 @@ def commit_all(root: Root, minutes: int) -> tuple[np.ndarray, np.ndarray, float]
                 table.append(batch, app="bench", version=minute + 1, origin=f"i.bench.{minute + 1}")
             wall.append((time.perf_counter() - started) * 1e3)
             used.append(clock.used * 1e3)
-        if len(used) <= HUNDRED:
-            early_mb = own_memory_mb()
-    return np.array(wall), np.array(used), own_memory_mb() - early_mb
+        if not early and len(used) >= HUNDRED:
+            give_back()
+            early, early_mb = len(used), own_memory_mb()
+    give_back()
+    grown_kb = (own_memory_mb() - early_mb) * 1024 / (len(used) - early)
+    return np.array(wall), np.array(used), grown_kb
 
 
 def main() -> None:
@@ -97,7 +92,7 @@ def main() -> None:
         sys.exit(subprocess.run(command, env=os.environ | KEEP_LITTLE, check=False).returncode)
     with tempfile.TemporaryDirectory() as folder:
         root = open_root(Path(folder) / "lake", create=True)
-        wall, used, grown_mb = commit_all(root, minutes)
+        wall, used, grown_kb = commit_all(root, minutes)
         logs = [log_folder(root.table(name)) for name in ("quotes", "trades", "book")]
         log_mb = sum(path.stat().st_size for log in logs for path in log.iterdir()) / 1e6
         with cpu() as reopening:
@@ -118,11 +113,7 @@ def main() -> None:
         Figure("last hundred to first hundred, CPU", used[-HUNDRED:].mean() / used[:HUNDRED].mean(), "x"),
         Figure("longest commit (they write the checkpoints)", float(wall.max()), "ms"),
         Figure("the three logs", log_mb, "MB"),
-        Figure(
-            "memory that grew with each commit after the first hundred",
-            grown_mb * 1024 / (len(used) - HUNDRED),
-            "kB",
-        ),
+        Figure("memory that grew with each commit after the first hundred", grown_kb, "kB"),
         Figure("open a table and list its files", reopening.used * 1e3, "CPU-ms"),
         Figure(f"compact {3 * minutes} files", rewriting.used, "CPU-s"),
         Figure("query after compaction, cold", query_ms, "ms", 300.0, 50.0),

@@ -46,14 +46,21 @@ class Quiet(NamedTuple):
     since_ns: int
 
 
+class Still(NamedTuple):
+    """A channel that used to be lively says nothing, since the receive time of its last frame or since it was known to
+    lack nothing."""
+
+    channel: str
+    since_ns: int
+
+
 class Judged(NamedTuple):
     """What a look at the channels found."""
 
     begun: list[Quiet]
     """Silences that have begun."""
-    suspect: list[Quiet]
-    """Channels that are still while others speak, all of them at each look: the venue knows whether they have missed
-    anything."""
+    suspect: list[Still]
+    """While others speak, all of them at each look: the venue knows whether they have missed anything."""
     ended: list[Silent]
     """Silences that are over because there is a reason to rest."""
 
@@ -71,7 +78,7 @@ class Silence:
     on. It is still after ten seconds, and after thirty of its usual and three of its longest recent pauses. Where
     nobody else speaks either, that is a silence of the connection. While others speak, the longest pause of the last
     hour must be over too, because options are quoted in bursts; then it is a suspect, about whom the venue is asked
-    (`is_silent` and `excuse` take what it says). Where that cannot be, it is silent after three such pauses, if it was
+    (`convict` and `excuse` take what it says). Where that cannot be, it is silent after three such pauses, if it was
     heard for `HABIT_S`. While there is a reason for a channel to rest, it is not expected to speak.
     """
 
@@ -113,16 +120,16 @@ class Silence:
             if channel in self._silent:
                 continue
             if askable(channel):
-                if now_ns - max(since_ns, habit.doubted_ns) > habit.longest_ns:
-                    suspect.append(Quiet(channel, since_ns))
+                if now_ns - max(since_ns, habit.doubted_ns) > habit.longest_ns(now_ns):
+                    suspect.append(Still(channel, since_ns))
             elif habit.is_broken_by(since_ns, now_ns):
                 begun.append(Quiet(channel, since_ns))
                 self._silent[channel] = since_ns
         return Judged(begun, suspect, ended)
 
-    def _still(self, now_ns: int, resting_ns: RestingSince) -> tuple[list[tuple[str, int]], list[Silent]]:
-        """Lively channels that are still, with since when, and silences that end because there is a reason to rest."""
-        quiet: list[tuple[str, int]] = []
+    def _still(self, now_ns: int, resting_ns: RestingSince) -> tuple[list[Still], list[Silent]]:
+        """Lively channels that are still, and silences that end because there is a reason to rest."""
+        quiet: list[Still] = []
         ended: list[Silent] = []
         for channel, habit in self._habits.items():
             if not habit.arrivals or now_ns - habit.arrivals[-1] <= _SILENCE_MIN_NS:
@@ -137,16 +144,19 @@ class Silence:
                 continue
             since_ns = self._still_since_ns(habit)
             if now_ns - since_ns > max(_SILENCE_MIN_NS, patience_ns):
-                quiet.append((channel, since_ns))
+                quiet.append(Still(channel, since_ns))
         return quiet, ended
 
-    def is_silent(self, channel: str, since_ns: int) -> bool:
-        """The venue had something to say that a suspect has not brought; whether that is so, or it has spoken since."""
-        habit = self._habits.get(channel)
-        if habit is None or None in self._silent or not habit.arrivals or habit.arrivals[-1] > since_ns:
-            return False
-        self._silent[channel] = since_ns
-        return True
+    def convict(self, suspect: Still) -> list[Quiet]:
+        """The venue had something to say that a suspect has not brought: the silence that has begun, none where it
+        has spoken since."""
+        habit = self._habits.get(suspect.channel)
+        if habit is None or None in self._silent or not habit.arrivals:
+            return []
+        if habit.arrivals[-1] > suspect.since_ns:
+            return []
+        self._silent[suspect.channel] = suspect.since_ns
+        return [Quiet(*suspect)]
 
     def excuse(self, channel: str, asked_ns: int, *, lacks_nothing: bool) -> None:
         """When the venue was asked about a suspect it had nothing to say: that was one of its pauses.
@@ -191,9 +201,9 @@ class _Habit:
     rested_ns: int = 0
     doubted_ns: int = 0
     """When it was excused last: its patience counts from there."""
-    longest_ns: int = 0
-    """The longest pause beyond `LIQUID_S` of the last hour, …"""
-    longest_at_ns: int = 0
+    _longest_ns: int = 0
+    """The longest pause beyond `LIQUID_S`, …"""
+    _longest_at_ns: int = 0
     """… and when it ended."""
     _patience_ns: float = inf
     _judged_ns: int = 0
@@ -201,8 +211,12 @@ class _Habit:
 
     def note_pause(self, since_ns: int, until_ns: int) -> None:
         """The channel spoke again."""
-        if until_ns - since_ns > self.longest_ns or until_ns - self.longest_at_ns > PAUSE_KEPT_S * S_IN_NS:
-            self.longest_ns, self.longest_at_ns = until_ns - since_ns, until_ns
+        if until_ns - since_ns > self.longest_ns(until_ns):
+            self._longest_ns, self._longest_at_ns = until_ns - since_ns, until_ns
+
+    def longest_ns(self, now_ns: int) -> int:
+        """The longest pause that ended within the last hour."""
+        return self._longest_ns if now_ns - self._longest_at_ns <= PAUSE_KEPT_S * S_IN_NS else 0
 
     def patience_ns(self) -> float:
         """How long a pause is usual by the last arrivals; infinite for what is not lively, or hardly known."""
@@ -213,7 +227,7 @@ class _Habit:
     def is_broken_by(self, since_ns: int, now_ns: int) -> bool:
         """Whether a stillness that others do not share is certainly more than one of the channel's own pauses."""
         is_old = since_ns - self.first_ns >= HABIT_S * S_IN_NS
-        return is_old and now_ns - since_ns > _PAUSES_OF_SILENCE * self.longest_ns
+        return is_old and now_ns - since_ns > _PAUSES_OF_SILENCE * self.longest_ns(now_ns)
 
 
 def _patience_ns(arrivals: deque[int]) -> float:

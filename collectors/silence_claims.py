@@ -27,7 +27,7 @@ from collectors.deribit.rest import RestClient
 from collectors.deribit.session import Session
 from collectors.deribit.standing import Standing, quote_of, standing_of
 from collectors.deribit.watch import Watch
-from collectors.silence import SILENCE_MIN_S, Quiet, Silent
+from collectors.silence import SILENCE_MIN_S, Quiet, Silent, Still
 from collectors.sink import Tape
 from lake.errors import LakeError
 from lake.events import Gap, GapOpened
@@ -57,7 +57,7 @@ class _Lacking(Enum):
 class _Suspect:
     """A channel that is still, and what the venue said of it."""
 
-    quiet: Quiet
+    still: Still
     levels: bytes | None = None
     """Of a book that may lack something."""
     ask_ns: int = 0
@@ -92,7 +92,7 @@ class SilenceClaims:
         self._levels = levels
         self._every_s = every_s
         self._open: dict[tuple[int, str | None], GapOpened] = {}
-        self._suspects: dict[int, dict[str, _Suspect]] = {}
+        self._suspects: dict[tuple[int, str], _Suspect] = {}
 
     def channels(self, connection: int) -> list[str]:
         """The single channels of a connection that are silent now."""
@@ -129,7 +129,7 @@ class SilenceClaims:
 
     def interrupted(self, connection: int, since_ns: int) -> None:
         """The connection was lost, or we stop: its silences end."""
-        self._suspects.pop(connection, None)
+        self._suspect(connection, [], since_ns)
         silence = self._watch.silence.get(connection)
         if silence is not None:
             self.end(connection, silence.interrupted(since_ns))
@@ -148,31 +148,28 @@ class SilenceClaims:
             )  # fmt: skip
             self._open[connection, channel] = self._tape.holes.open(gap)
 
-    def _suspect(self, connection: int, found: Iterable[Quiet], now_ns: int) -> None:
+    def _suspect(self, connection: int, found: Iterable[Still], now_ns: int) -> None:
         """Keep those that are still suspects; claim those that have not brought in time what the venue spoke of."""
-        before = self._suspects.get(connection, {})
-        kept: dict[str, _Suspect] = {}
-        for quiet in found:
-            if quiet.channel is None:
-                continue
-            suspect = before.get(quiet.channel)
-            if suspect is None or suspect.quiet != quiet:
-                suspect = _Suspect(quiet)
+        before = {key: self._suspects.pop(key) for key in list(self._suspects) if key[0] == connection}
+        for still in found:
+            suspect = before.get((connection, still.channel))
+            if suspect is None or suspect.still != still:
+                suspect = _Suspect(still)
             if suspect.behind_ns is None or now_ns - suspect.behind_ns < LAG_NS:
-                kept[quiet.channel] = suspect
-            elif self._watch.silence[connection].is_silent(quiet.channel, quiet.since_ns):
-                self._begin(connection, [quiet])
-        self._suspects[connection] = kept
+                self._suspects[connection, still.channel] = suspect
+            else:
+                self._begin(connection, self._watch.silence[connection].convict(still))
 
     async def ask(self, rest: RestClient) -> None:
         """Ask the venue about suspects, one after the other, until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
-            for connection, suspects in list(self._suspects.items()):
-                for channel, suspect in list(suspects.items()):
-                    due = suspect.behind_ns is None and suspect.ask_ns <= self._tape.now_ns()
-                    if due and self._is_suspect(connection, suspect):
-                        await self._ask_about(channel, rest)
+            for key, suspect in list(self._suspects.items()):
+                due = suspect.behind_ns is None and suspect.ask_ns <= self._tape.now_ns()
+                if (
+                    due and self._suspects.get(key) is suspect
+                ):  # while others were asked about, much may change
+                    await self._ask_about(suspect.still.channel, rest)
 
     async def _ask_about(self, channel: str, rest: RestClient) -> None:
         """Ask for the instrument of `channel`; the answer settles every suspect of this instrument."""
@@ -195,15 +192,14 @@ class SilenceClaims:
         """The channels of an instrument that are suspects now, with their connections."""
         return [
             (connection, suspect)
-            for connection, suspects in self._suspects.items()
-            for channel, suspect in suspects.items()
+            for (connection, channel), suspect in self._suspects.items()
             if classify(channel).instrument == instrument
         ]
 
     def _settle(self, connection: int, suspect: _Suspect, standing: Standing, asked_ns: int) -> None:
         """Take the venue's answer about a suspect: it lacks something, nothing, or another answer must tell."""
-        channel, answered_ns = suspect.quiet.channel or "", self._tape.now_ns()
-        lacking = self._lacking(channel, suspect, standing)
+        channel, answered_ns = suspect.still.channel, self._tape.now_ns()
+        lacking = self._lacking(suspect, standing)
         if lacking is _Lacking.SOMETHING:
             suspect.behind_ns = answered_ns
         elif lacking is _Lacking.PERHAPS and suspect.levels is None:
@@ -212,14 +208,11 @@ class SilenceClaims:
             self.excused += 1
             nothing = lacking is _Lacking.NOTHING
             self._watch.silence[connection].excuse(channel, asked_ns, lacks_nothing=nothing)
-            del self._suspects[connection][channel]
+            del self._suspects[connection, channel]
 
-    def _is_suspect(self, connection: int, suspect: _Suspect) -> bool:
-        """Whether it still is: others may have been dealt with meanwhile, or a connection been lost."""
-        return self._suspects.get(connection, {}).get(suspect.quiet.channel or "") is suspect
-
-    def _lacking(self, channel: str, suspect: _Suspect, standing: Standing) -> _Lacking:
+    def _lacking(self, suspect: _Suspect, standing: Standing) -> _Lacking:
         """Whether the venue has gone on from what the channel brought last."""
+        channel = suspect.still.channel
         if classify(channel).kind == "book":
             if standing.change_id <= self._watch.books.last(channel):
                 return _Lacking.NOTHING

@@ -183,7 +183,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if _is_span(value):
-        return iso_span(*value)
+        return _iso_span(*value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):
@@ -193,44 +193,41 @@ def plain(value: Any) -> Any:
     return value
 
 
-def iso_span(months: int, days: int, nanoseconds: int) -> str:
-    """A span of time as a duration in ISO 8601: P1Y2M3DT12.5S, with a sign at each part that is negative."""
-    years, months = int(months / 12), int(math.fmod(months, 12))
-    parts = "".join(
-        f"{number}{unit}" for number, unit in ((years, "Y"), (months, "M"), (days, "D")) if number
-    )
-    clock = f"T{_seconds(nanoseconds)}S" if nanoseconds or not parts else ""
-    return f"P{parts}{clock}"
-
-
 def _is_span(value: Any) -> bool:
     """Whether it is an interval of SQL, as Arrow gives it; asked by its fields, because Arrow is slow to import."""
     return isinstance(value, tuple) and hasattr(value, "nanoseconds")
 
 
+def _iso_span(months: int, days: int, nanoseconds: int) -> str:
+    """A span of time as a duration in ISO 8601: P1Y2M3DT12.5S, with a sign at each part that is negative."""
+    years, months = int(months / 12), int(math.fmod(months, 12))
+    units = ((years, "Y"), (months, "M"), (days, "D"))
+    date = "".join(f"{number}{unit}" for number, unit in units if number)
+    clock = f"T{_sign(nanoseconds)}{_seconds(abs(nanoseconds))}S" if nanoseconds or not date else ""
+    return f"P{date}{clock}"
+
+
 def _span(months: int, days: int, nanoseconds: int) -> str:
     """A span of time for people: "14 months 3 days 02:00:12.5", or "12.5 s" below a minute."""
-    parts = [
-        f"{number} {unit}{'s' if abs(number) != 1 else ''}"
-        for number, unit in ((months, "month"), (days, "day"))
-        if number
-    ]
-    if not parts and abs(nanoseconds) < 60 * NS_PER_S:
-        return f"{_seconds(nanoseconds)} s"
+    units = ((months, "month"), (days, "day"))
+    parts = [f"{number} {unit}{'' if abs(number) == 1 else 's'}" for number, unit in units if number]
     minutes, rest = divmod(abs(nanoseconds), 60 * NS_PER_S)
+    if not parts and not minutes:
+        return f"{_sign(nanoseconds)}{_seconds(rest)} s"
     if nanoseconds:
-        whole, fraction = divmod(rest, NS_PER_S)
-        digits = f".{fraction:09d}".rstrip("0").rstrip(".")
-        sign = "-" if nanoseconds < 0 else ""
-        parts.append(f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{whole:02d}{digits}")
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{_sign(nanoseconds)}{hours:02d}:{minutes:02d}:{_seconds(rest, 2)}")
     return " ".join(parts)
 
 
-def _seconds(nanoseconds: int) -> str:
-    """Nanoseconds as decimal seconds, with every digit and no zeros behind them."""
-    whole, fraction = divmod(abs(nanoseconds), NS_PER_S)
-    digits = f".{fraction:09d}".rstrip("0").rstrip(".")
-    return f"{'-' if nanoseconds < 0 else ''}{whole}{digits}"
+def _sign(number: int) -> str:
+    return "-" if number < 0 else ""
+
+
+def _seconds(nanoseconds: int, width: int = 1) -> str:
+    """Nanoseconds, 0 or more, as decimal seconds of at least `width` digits, with no zeros behind the fraction."""
+    whole, fraction = divmod(nanoseconds, NS_PER_S)
+    return f"{whole:0{width}d}" + f".{fraction:09d}".rstrip("0").rstrip(".")
 
 
 def _cell(value: Any) -> str:

@@ -45,7 +45,7 @@ REACH: Final = dt.timedelta(minutes=1)
 SETTLE_MIN_S: Final = 5.0
 STEP_MIN_US: Final = 1_000_000
 ROWS_AT_ONCE: Final = 1_000_000
-"""About so many rows of `book` are in memory at a time, about 300 bytes each; at most what comes within minutes."""
+"""Rows of `book` to read at a time, about 300 bytes each in memory; more only where two or three minutes have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +102,24 @@ class DepthRows:
         times = [to_us(instant) for instant in instants]
         parts = [SPEC.delta_schema.empty_table()]
         with connect(root) as sql:
-            gaps = holes(root)
+            gaps, files = holes(root), BookReader(root, Register()).files()
             while times:
-                waypoint = self._waypoint(root, times[0])
+                waypoint = self._waypoint(files, times[0])
                 if waypoint is not None:
                     for _ in self._run(root, sql, [waypoint], gaps):
                         pass  # nobody asked for these rows: it is for the books, which are kept
                     continue
-                count = self._fit(root, times)
+                count = self._fit(files, times)
                 parts += self._run(root, sql, times[:count], gaps)
                 times = times[count:]
         return pa.concat_tables(parts)
 
-    def _waypoint(self, root: Root, at_us: int) -> int | None:
+    def _waypoint(self, files: Sequence[DataFile], at_us: int) -> int | None:
         """An instant before `at_us` to go to first, where the messages up to there are too many to be read at once: so
         it is after a start late in a busy hour. None where they are not."""
         since_us = self._since(at_us)
         span = since_us - LATE_US, at_us + self._settle_us
-        rows = sum(_share(file, *span) for file in BookReader(root, Register()).files())
+        rows = sum(_share(file, *span) for file in files)
         step_us = max(STEP_MIN_US, int((at_us - since_us) * ROWS_AT_ONCE / max(rows, 1)))
         return since_us + step_us if rows > ROWS_AT_ONCE and since_us + step_us < at_us else None
 
@@ -127,14 +127,14 @@ class DepthRows:
         """From when on messages must be read for the books at `at_us`."""
         return self._kept.at_us if self._kept and _leads_to(self._kept.at_us, at_us) else _hour_before(at_us)
 
-    def _fit(self, root: Root, times: list[int]) -> int:
+    def _fit(self, files: Sequence[DataFile], times: list[int]) -> int:
         """How many of the instants, at least one, can be made from messages that are read at once."""
         since_us = self._since(times[0])
         whole = since_us - LATE_US, since_us + HOUR_US + self._settle_us
-        files = [file for file in BookReader(root, Register()).files() if _share(file, *whole)]
+        near = [file for file in files if _share(file, *whole)]
         for count, at_us in enumerate(times):
             span = since_us - LATE_US, at_us + self._settle_us
-            too_many = sum(_share(file, *span) for file in files) > ROWS_AT_ONCE
+            too_many = sum(_share(file, *span) for file in near) > ROWS_AT_ONCE
             if count and (too_many or at_us - since_us > HOUR_US):
                 return count
         return len(times)

@@ -138,7 +138,7 @@ def ingest(
         CommitUnknownError: a commit may have landed; the next run looks and goes on from there.
         CorruptionError: a table's log is damaged further back than its tail.
     """
-    settings = settings or IngestSettings()
+    settings, kept = settings or IngestSettings(), kept or Kept(Tables(root))
     report = IngestReport()
     for name in streams if streams is not None else root.streams():
         try:
@@ -148,9 +148,8 @@ def ingest(
                 progress.round(name) if progress else nullcontext(),
             ):
                 _ingest_stream(
-                    root, name, settings, spool_settings or SpoolSettings(), report, on_commit, progress,
-                    kept or Kept(Tables(root)),
-                )  # fmt: skip
+                    root, name, settings, spool_settings or SpoolSettings(), report, on_commit, progress, kept
+                )
         except BusyError:
             report.busy_streams.append(name)
     return report

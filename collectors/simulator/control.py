@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from collectors.simulator import frames, orders
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
-from collectors.simulator.history import Host, Limits
+from collectors.simulator.history import Host
 from collectors.simulator.hub import Hub
+from collectors.simulator.limits import Limits
 from collectors.simulator.orders import Order
 from collectors.simulator.outages import Outages
 from collectors.simulator.rpc import Clock, RpcError

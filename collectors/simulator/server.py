@@ -18,8 +18,9 @@ from collectors.simulator import rpc
 from collectors.simulator.account import Account
 from collectors.simulator.control import Control
 from collectors.simulator.feeds import GeneratedFeed, ReplayFeed
-from collectors.simulator.history import BannedError, Host, Limits, Pool
+from collectors.simulator.history import Host
 from collectors.simulator.hub import Hub
+from collectors.simulator.limits import BannedError, Limits, Pool
 from collectors.simulator.orders import Order, read_order
 from collectors.simulator.outages import HTTP_TOO_MANY_REQUESTS, Outages
 from collectors.simulator.rpc import Clock, RpcError, invalid
@@ -296,7 +297,7 @@ class Simulator:
 
     def _subscribe(self, session: Session, params: dict[str, Any], fresh: list[str]) -> list[str]:
         """Unknown channels are dropped without a word; one raw channel without login fails the whole call."""
-        if self._subscribes.per_second and not self._subscribes.take(asyncio.get_running_loop().time()):
+        if not self._subscribes.take(asyncio.get_running_loop().time()):
             raise RpcError(rpc.TOO_MANY_REQUESTS, "too_many_requests")
         channels = self._channels(params)
         if len(channels) > self.max_channels_per_call:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lake.books import book_at
+from lake.books.reading import BookReader, Register
 from lake.content import content_hash
 from lake.delta import Table
 from lake.instants import from_us, to_us
@@ -156,9 +157,13 @@ def test_a_run_that_is_killed_is_made_good_by_the_next(recorded: Recorded, tmp_p
     untouched, killed = (copy_of(recorded.root, tmp_path / name) for name in ("untouched", "killed"))
     arguments = ("--root", str(killed.path), "depth")
     assert finish(lake_command(*arguments, crash_at=step, **EVERY_SECOND))[0] == KILLED
+    before = dt.datetime.now(dt.UTC)
     code, output = finish(lake_command(*arguments, **EVERY_SECOND))
     assert code == 0, output
-    assert held(killed) != (0, 0)
+    samples(untouched, now=before)
+    due = "SELECT DISTINCT ts FROM depth ORDER BY ts"
+    wanted, made = (query(root, due)["ts"].to_pylist() for root in (untouched, killed))
+    assert made[: len(wanted)] == wanted != []
     at = dt.datetime.now(dt.UTC)  # instants have fallen due since: one and the same end for both lakes
     samples(killed, now=at)
     samples(untouched, now=at)
@@ -177,10 +182,9 @@ def test_books_kept_in_memory_and_taken_up_from_the_table_give_the_same_rows(rec
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.depth.ROWS_AT_ONCE", 3_000)
         patch.setattr("pipeline.depth.STEP_MIN_US", 100_000)
-        steps = DepthRows(SETTINGS)
-        went = [steps._waypoint(recorded.root, to_us(instants[-1]))]
+        files = BookReader(recorded.root, Register()).files()
+        assert DepthRows(SETTINGS)._waypoint(files, to_us(instants[-1])) is not None
         in_parts = DepthRows(SETTINGS)(recorded.root, instants[-1:])
-    assert went[0] is not None
     assert content_hash(in_parts) == content_hash(DepthRows(SETTINGS)(recorded.root, instants[-1:]))
     hashes |= {sum(map(content_hash, parts)) % (1 << 64) for parts in (one_by_one, anew)}
     assert len(hashes) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from collectors.continuity import S_IN_NS
-from collectors.silence import ARRIVALS_KEPT, HABIT_S, Judged, Quiet, Silence, Silent
+from collectors.silence import ARRIVALS_KEPT, HABIT_S, PAUSE_KEPT_S, Judged, Quiet, Silence, Silent, Still
 
 NOTHING = Judged([], [], [])
 
@@ -131,19 +133,19 @@ def test_a_channel_that_the_venue_can_be_asked_about_is_a_suspect_without_a_long
         silence.heard("book", start + n * S_IN_NS // 10)
     last = start + (ARRIVALS_KEPT - 1) * S_IN_NS // 10
     silence.heard("other", last + 9 * S_IN_NS)
-    suspect = Quiet("book", last)
+    suspect = Still("book", last)
     for seconds in (11, 12):
         assert silence.check(last + seconds * S_IN_NS, awake, lambda _: True) == ([], [suspect], [])
-    assert silence.is_silent("book", last)
+    assert silence.convict(suspect) == [Quiet("book", last)]
     silence.heard("other", last + 13 * S_IN_NS)
     assert silence.check(last + 13 * S_IN_NS, awake, lambda _: True) == NOTHING
     until = last + 20 * S_IN_NS
     assert silence.heard("book", until) == [Silent("book", last, until)]
-    assert not silence.is_silent("book", last), "it has spoken"
+    assert silence.convict(suspect) == [], "it has spoken"
     speak_on(silence, "book", until, until + 5 * S_IN_NS)
     silence.heard("other", until + 15 * S_IN_NS)
     again = silence.check(until + 16 * S_IN_NS, awake, lambda _: True)
-    assert again.suspect == [Quiet("book", until + 5 * S_IN_NS)], "a silence is none of its own pauses"
+    assert again.suspect == [Still("book", until + 5 * S_IN_NS)], "a silence is none of its own pauses"
 
 
 def test_who_was_excused_is_a_suspect_again_after_a_longer_pause_and_since_then() -> None:
@@ -155,7 +157,7 @@ def test_who_was_excused_is_a_suspect_again_after_a_longer_pause_and_since_then(
     silence.heard("other", excused + 10 * S_IN_NS)
     assert silence.check(excused + 11 * S_IN_NS, awake, lambda _: True) == NOTHING
     found = silence.check(excused + 12 * S_IN_NS, awake, lambda _: True)
-    assert found.suspect == [Quiet("book", excused)]
+    assert found.suspect == [Still("book", excused)]
 
 
 def test_a_silence_reaches_back_beyond_an_excuse_that_left_a_doubt() -> None:
@@ -165,5 +167,17 @@ def test_a_silence_reaches_back_beyond_an_excuse_that_left_a_doubt() -> None:
     silence.excuse("book", excused, lacks_nothing=False)
     silence.heard("other", excused + 10 * S_IN_NS)
     assert silence.check(excused + 11 * S_IN_NS, awake, lambda _: True) == NOTHING
-    assert silence.check(excused + 12 * S_IN_NS, awake, lambda _: True).suspect == [Quiet("book", start)]
-    assert silence.is_silent("book", start)
+    assert silence.check(excused + 12 * S_IN_NS, awake, lambda _: True).suspect == [Still("book", start)]
+    assert silence.convict(Still("book", start)) == [Quiet("book", start)]
+
+
+@pytest.mark.parametrize("since_s", [3500, 3700])
+def test_a_pause_counts_for_an_hour_also_where_none_came_since(since_s: int) -> None:
+    silence, start = Silence(), 1000 * S_IN_NS
+    speak(silence, "book", 0.1, start)
+    resumed = start + 300 * S_IN_NS
+    last = resumed + since_s * S_IN_NS
+    speak_on(silence, "book", resumed, last)
+    silence.heard("other", last + 10 * S_IN_NS)
+    found = silence.check(last + 11 * S_IN_NS, awake, lambda _: True)
+    assert found.suspect == ([Still("book", last)] if since_s > PAUSE_KEPT_S else [])

@@ -64,6 +64,8 @@ def collector_beat(**changes: Any) -> Beat:
             ),
         ],
         open_gaps_count=2,
+        resyncs=5,
+        still_asked=7,
         disk=DiskFigures(total_bytes=1_000, free_bytes=400, days_left=12.5, samples=[(NOW_NS, 400)]),
     )
     known: dict[str, Any] = {

@@ -47,6 +47,8 @@ def test_what_is_served_is_what_the_beats_say(tmp_path: Path) -> None:
         sample("lake_connection_up", connection="2"): 0,
         sample("lake_instruments_subscribed"): 3,
         sample("lake_gaps_open"): 2,
+        sample("lake_resyncs_total"): 5,
+        sample("lake_still_channels_asked_total"): 7,
         sample("lake_gaps_total", cause="disconnect"): 2,
         sample("lake_gaps_healed_total", cause="trade_seq"): 1,
         sample("lake_spool_durable_lag_seconds"): 0.04,

@@ -25,7 +25,7 @@ class BannedError(Exception):
 
 @dataclass
 class Pool:
-    """Requests that may be made: `burst` at once, `per_second` in the long run."""
+    """Requests that may be made: `burst` at once, `per_second` in the long run; 0: any number."""
 
     per_second: float
     burst: float
@@ -34,6 +34,8 @@ class Pool:
 
     def take(self, now: float) -> bool:
         """Whether one more request is within the allowance; if so it is counted."""
+        if not self.per_second:
+            return True
         if self.at is None:
             self.left, self.at = self.burst, now
         self.left = min(self.left + (now - self.at) * self.per_second, self.burst)

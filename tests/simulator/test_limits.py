@@ -7,7 +7,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from collectors.simulator.history import BannedError, Limits
+from collectors.simulator.limits import BannedError, Limits
 from collectors.simulator.orders import read_order
 from collectors.simulator.rpc import TOO_MANY_REQUESTS, RpcError
 from lake.errors import InputError
