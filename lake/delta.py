@@ -100,6 +100,12 @@ class Table:
         """The table for reading, or None where nothing has ever been ingested into it; changes nothing."""
         return cls(root, spec) if delta_log.exists(root.table(spec.name)) else None
 
+    def pin(self) -> int:
+        """From now on see the table as it is now, whatever is committed; returns the version. For readers only."""
+        self._delta.refresh()
+        self._delta.pinned = True
+        return self._delta.version
+
     @property
     def version(self) -> int:
         """Version of the newest commit."""

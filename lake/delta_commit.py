@@ -134,6 +134,8 @@ class DeltaHandle:
         self._path = root.table(spec.name)
         self._log = delta_log.log_folder(self._path)
         self._listing: tuple[int, pa.Table] | None = None
+        self.pinned = False
+        """Whether later commits are passed over."""
         self.reload()
 
     def reload(self) -> None:
@@ -153,7 +155,7 @@ class DeltaHandle:
 
     def refresh(self) -> None:
         """See what other processes committed."""
-        if not self._is_behind():
+        if self.pinned or not self._is_behind():
             return
         if self._delta.version() - self._loaded_version >= COMMITS_PER_REOPEN:
             self.reload()

@@ -4,6 +4,10 @@ ROOT/
   lake.json                 the version marker; its absence means "not a lake"
   spool/<stream>/           raw frames in segments, one folder per stream (see lake.spool)
   tables/<table>/           one Delta table each: date=…/family=…/*.parquet and _delta_log/
+  staging/<table>/          data files and the commit that are about to enter a table
+  retired/<table>/          files that a rewrite replaced, for a while, where no pattern over a table meets them
+  heads/<table>.json        each table's newest commit, held apart from the table
+  manifests/                what each closed day holds, chained by hash
   quarantine/               bytes that could not be understood, each with its reason
   locks/                    advisory locks
   logs/                     what the daemon has to say
@@ -21,10 +25,12 @@ from typing import Final
 from lake.durable import make_dirs, replace_file
 from lake.errors import RootError
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 MARKER: Final = "lake.json"
 FORMAT: Final = "ticklake"
-FOLDERS: Final = ("spool", "tables", "quarantine", "locks", "logs", "run")
+FOLDERS: Final = (
+    "spool", "tables", "staging", "retired", "heads", "manifests", "quarantine", "locks", "logs", "run",
+)  # fmt: skip
 STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -41,6 +47,22 @@ class Root:
     @property
     def spool(self) -> Path:
         return self.path / "spool"
+
+    @property
+    def staging(self) -> Path:
+        return self.path / "staging"
+
+    @property
+    def retired(self) -> Path:
+        return self.path / "retired"
+
+    @property
+    def heads(self) -> Path:
+        return self.path / "heads"
+
+    @property
+    def manifests(self) -> Path:
+        return self.path / "manifests"
 
     @property
     def quarantine(self) -> Path:

@@ -247,6 +247,7 @@ def _ingest_group(
         table = target.missing(name, table)
         if name == "instruments" and len(table):
             table = changed_versions(target.table(name), table)
+            total.counts["rows_instruments"] = len(table)
         target.append(name, table, end)
         reach(f"ingest:after_{name}")
     target.cover(total)

@@ -17,7 +17,7 @@ from lake.schema import COUNTED, TABLES
 from lake.tables import Tables
 from pipeline.decoding import OFFSET, Chunk, as_utc
 
-COMMIT_ORDER: Final = (*COUNTED, "instruments", "gaps")
+COMMIT_ORDER: Final = COUNTED
 """Order of the commits; coverage comes after them all, so that it never claims what a table lacks."""
 
 
@@ -90,8 +90,18 @@ def _coverage_row(total: Chunk, venue: str, stream: str) -> pa.Table:
         "end_ts": as_utc(total.end_ns),
         **{
             name: counts[name]
-            for name in ("frames", "events", "responses", "imported", "control", "rejected", "records_lost")
+            for name in (
+                "frames",
+                "events",
+                "responses",
+                "imported",
+                "control",
+                "rejected",
+                "repeated",
+                "records_lost",
+            )
         },
+        "rebuilt": False,
         **{f"rows_{name}": counts[f"rows_{name}"] for name in COUNTED},
     }
     return pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)

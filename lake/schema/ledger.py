@@ -48,7 +48,11 @@ _GAPS: Final = (
     long("records_lost", "How many, where that is known."),
 )
 
-COUNTED: Final = tuple(spec.name for spec in (*ticks.SPECS, *market.SPECS, *books.SPECS) if spec.streamed)
+COUNTED: Final = (
+    *(spec.name for spec in (*ticks.SPECS, *market.SPECS, *books.SPECS) if spec.streamed),
+    "instruments",
+    "gaps",
+)
 """Tables whose rows `coverage` counts."""
 
 _COVERAGE: Final = (
@@ -65,6 +69,10 @@ _COVERAGE: Final = (
     long("control", "Frames that carry no data: acknowledgements, heartbeats.", null=False),
     long("records_lost", "Records of the segment that the disk no longer gave back.", null=False),
     long("rejected", "Frames or rows put into quarantine.", null=False),
+    long("repeated", "Rows left out because the tables held them already.", null=False),
+    flag(
+        "rebuilt", "Whether this is told by the tables' own logs, because the records are gone.", null=False
+    ),
     *(long(f"rows_{name}", f"Rows that went to {name}.", null=False) for name in COUNTED),
 )
 

@@ -32,7 +32,8 @@ from lake.schema import COUNTED, TABLES
 
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 _OPTIONS: Final = {"column", "unit", "zero_is_null"}
-FROM_FILES: Final = tuple(name for name in COUNTED if name not in {"book", "backfills", "book_answers"})
+NOT_FROM_FILES: Final = frozenset({"book", "backfills", "book_answers", "instruments", "gaps"})
+FROM_FILES: Final = tuple(name for name in COUNTED if name not in NOT_FROM_FILES)
 """Tables that a mapping can fill: not those whose rows make sense only in groups, or tell what we were answered."""
 
 

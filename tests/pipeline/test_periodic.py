@@ -57,7 +57,7 @@ def cover(
     root: Root, start: dt.datetime, end: dt.datetime, *, stream: str = "deribit@a", offset: int = 1
 ) -> None:
     """Say that records from `start` to `end` are in the tables."""
-    row: dict[str, object] = dict.fromkeys(TABLES["coverage"].names, 0)
+    row: dict[str, object] = {**dict.fromkeys(TABLES["coverage"].names, 0), "rebuilt": False}
     row |= {"venue": "deribit", "stream": stream, "first_offset": offset - 1, "end_offset": offset}
     row |= {"start_ts": start, "end_ts": end}
     table = pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)
