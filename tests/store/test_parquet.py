@@ -110,7 +110,7 @@ def test_one_row_of_each_key_stays_whatever_comes(rows: list[tuple[str, int]]) -
 
 
 def test_a_table_without_receive_time_keeps_the_first_row() -> None:
-    row = {**dict.fromkeys(COVERAGE.names, 0), "venue": "deribit", "stream": "s"}
+    row = {**dict.fromkeys(COVERAGE.names, 0), "rebuilt": False, "venue": "deribit", "stream": "s"}
     rows = pa.Table.from_pylist([{**row, "frames": n} for n in (1, 2)], schema=COVERAGE.arrow_schema)
     assert drop_duplicates(rows, COVERAGE)[0]["frames"].to_pylist() == [1]
 
