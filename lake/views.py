@@ -70,6 +70,21 @@ class Extension:
             connection.execute(f'CREATE VIEW "{name}" AS {statement}')
 
 
+class Rows:
+    """The rows of an answer, all of them there."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row; None after the last."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows that are left."""
+        return list(self._rows)
+
+
 class Connection:
     """SQL over one lake, read only; make it with `connect`, use it in a `with` block.
 
@@ -114,7 +129,7 @@ class Connection:
         self._planner.close()
         self._sql.close()
 
-    def execute(self, statement: str, parameters: Parameters = None) -> duckdb.DuckDBPyRelation:
+    def execute(self, statement: str, parameters: Parameters = None) -> Rows:
         """Run one reading statement to its end; fetch from what is returned.
 
         Raises:
@@ -124,7 +139,7 @@ class Connection:
         with _errors_translated():
             self._prepare(statement, parameters)
             try:
-                return self._sql.sql(statement, params=parameters).execute()
+                return Rows(self._sql.execute(statement, parameters).fetchall())
             finally:
                 self._release()
 
