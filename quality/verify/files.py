@@ -75,7 +75,7 @@ class FileProver:
         self._seen.add(file.path)
         name = self._name(file)
         try:
-            path = self._where(file)
+            path = self._table.path(file)
             before = path.stat()
             found = label_damage(file, said)
             if found or not self._known.knows(name, path):
@@ -89,12 +89,6 @@ class FileProver:
         if not found:
             self.proven[name] = mark(before)
         return True
-
-    def _where(self, file: DataFile) -> Path:
-        """In the table, or among the files that a rewrite has replaced since the table was pinned."""
-        path = self._table.folder / file.path
-        retired = self._root.retired / self._spec.name / file.path
-        return retired if not path.exists() and retired.exists() else path
 
     def _name(self, file: DataFile) -> str:
         return f"{self._spec.name}/{file.path}"

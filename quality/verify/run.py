@@ -9,6 +9,7 @@ from typing import Final
 
 from lake.delta import Table
 from lake.errors import LakeError, RootError
+from lake.log_damage import stray_files
 from lake.root import FORMAT, LAYOUT_VERSION, MARKER, Root, open_root
 from lake.schema import TABLES
 from quality.verify.files import FileProver
@@ -32,6 +33,7 @@ def verify(root: Root, *, since_last: bool = False, remember: bool = False) -> V
     report = VerifyReport()
     report.problems += marker_damage(root.path)
     report.problems += _strangers(root)
+    report.problems += stray_files(root, TABLES)
     snapshot = take(root, report.problems)
     known = recall(root) if since_last else Memory()
     proven = Memory({})

@@ -15,13 +15,14 @@ from functools import partial
 from lake import delta_log
 from lake.delta import Table
 from lake.errors import LakeError
+from lake.heads import head_path
 from lake.ledger import complete_to
+from lake.log_damage import log_damage
 from lake.root import Root
 from lake.schema import COUNTED, TABLES
 from lake.spool.writer import LOCK_FILE
 from lake.tables import Tables
 from lake.transactions import rows_beyond, stream_ends
-from quality.verify.report import at_rest
 
 FIRST = "coverage"
 
@@ -68,7 +69,7 @@ def take(root: Root, problems: list[str]) -> Snapshot:
     snapshot = Snapshot(root)
     for name in sorted(TABLES, key=lambda name: name != FIRST):
         try:
-            problems += at_rest(partial(_log_damage, root, name))
+            problems += _log_damage(root, name)
             _pin(snapshot, name)
         except Exception as error:  # noqa: BLE001 - a log that is no log makes its reader fail in any way it can
             text = " ".join(str(error).split())
@@ -78,12 +79,11 @@ def take(root: Root, problems: list[str]) -> Snapshot:
 
 
 def _log_damage(root: Root, name: str) -> list[str]:
-    """Of a log whose old commits were cleaned up while it was read, another look tells."""
-    folder = root.table(name)
-    try:
-        return delta_log.log_damage(folder) if delta_log.exists(folder) else []
-    except FileNotFoundError as error:
-        return [f"table {name}: {error.filename} is gone; restore the table from backup"]
+    if delta_log.exists(root.table(name)):
+        return log_damage(root, name)
+    if head_path(root, name).exists() and not delta_log.exists(root.table(name)):
+        return [f"table {name}: is gone, {head_path(root, name)} knows it; restore it from backup"]
+    return []
 
 
 def _pin(snapshot: Snapshot, name: str) -> None:
