@@ -20,6 +20,8 @@ from lake.delta_errors import delta_errors
 from lake.delta_log import checkpoint_versions, commit_path, commit_versions, log_folder
 
 STREAM_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]*@[0-9a-f]+")
+APPLICATION: Final = re.compile(rf"{STREAM_ID.pattern}(/restored|/lost/[a-z_]+)?")
+"""A stream, or what puts a loss of it on record after a restore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,10 @@ def _commit(path: Path) -> Commit:
     actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_bytes().splitlines()]
     streams = {action["txn"]["appId"]: int(action["txn"]["version"]) for action in actions if "txn" in action}
     rows = sum(parse_path(action["add"]["path"]).rows for action in actions if "add" in action)
-    return Commit({name: end for name, end in streams.items() if STREAM_ID.fullmatch(name)}, rows)
+    return Commit({name: end for name, end in streams.items() if APPLICATION.fullmatch(name)}, rows)
 
 
 def _in_checkpoint(path: Path) -> dict[str, int]:
     found = pq.read_table(path, columns=["txn.appId", "txn.version"], partitioning=None)["txn"].to_pylist()
     named = [(entry["appId"], entry["version"]) for entry in found if entry]
-    return {name: int(end) for name, end in named if name is not None and STREAM_ID.fullmatch(name)}
+    return {name: int(end) for name, end in named if name is not None and APPLICATION.fullmatch(name)}
