@@ -24,7 +24,7 @@ class Ledger:
         for (stream, *run), (lost, rebuilt) in zip(
             zip(*(column.to_pylist() for column in told.columns), strict=True), blurred, strict=True
         ):
-            if not lost and not rebuilt:  # the times of others are not those of records
+            if not lost and not rebuilt and run[0] < run[1]:  # the times of others are not those of records
                 self._runs[stream].append(tuple(run))
         for runs in self._runs.values():
             runs.sort()

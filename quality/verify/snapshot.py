@@ -43,7 +43,10 @@ class Snapshot:
     def covered(self, stream: str) -> int:
         """Up to where the pinned `coverage` says that `stream` is in the tables."""
         coverage = self.tables.get(FIRST)
-        return (coverage.committed(stream) or 0) if coverage else 0
+        if coverage is None:
+            return 0
+        # A loss after a restore is put on record first, and then counted with the run that it lies in.
+        return max(coverage.committed(name) or 0 for name in (stream, stream.removesuffix("/restored")))
 
     def reached(self, stream: str, name: str) -> int:
         """Up to where table `name` has got with `stream`; 0 where it has none of it."""

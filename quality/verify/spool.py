@@ -18,7 +18,7 @@ from lake.beats import COLLECT, beat_path, read_beat
 from lake.errors import LakeError
 from lake.root import Root
 from lake.spool import Damage, SegmentInfo, read_segment, segment_info
-from lake.spool.identity import CLOSED_FILE, IDENTITY_FILE, closed_at, read_identity
+from lake.spool.identity import CLOSED_FILE, IDENTITY_FILE, begun_after, closed_at, read_identity
 from lake.spool.recovery import QUARANTINE_FOLDER
 from lake.spool.segment import OPEN_SUFFIX, SEALED_SUFFIX
 from lake.spool.writer import LOCK_FILE
@@ -142,7 +142,10 @@ def _identity(snapshot: Snapshot, folder: _Folder) -> Iterator[str]:
     if not folder.segments:
         return
     newest = folder.segments[-1].stream
-    if folder.identity != newest and not is_recorded(snapshot.root, folder.name):
+    begun = (
+        folder.identity is not None and begun_after(folder.path) == newest
+    )  # and nothing recorded in it yet
+    if folder.identity != newest and not begun and not is_recorded(snapshot.root, folder.name):
         said = f"says {folder.identity}" if folder.identity else "is gone or cannot be read"
         yield f"{folder.path / IDENTITY_FILE}: {said}, the newest segment {newest}; `lake collect` mends it"
 
@@ -192,7 +195,8 @@ def _short(snapshot: Snapshot, folder: _Folder) -> Iterator[str]:
     if stream is not None:
         floors = [*floors, ("the table coverage", stream, snapshot.covered(stream))]
     for who, of, floor in floors:
-        if floor <= (end := folder.end(of)):
+        ended = folder.identity not in (None, of)  # what an epoch lacked when the next began is on record
+        if ended or floor <= (end := folder.end(of)):
             continue
         kept = max(end, covered_now(snapshot, of))
         if kept < floor:

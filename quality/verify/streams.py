@@ -13,6 +13,7 @@ from lake.ledger import behind
 from lake.quarantine import kept_refused
 from lake.root import Root
 from lake.schema import COUNTED
+from lake.transactions import STREAM_ID
 from quality.verify.report import VerifyReport
 from quality.verify.snapshot import FIRST, Snapshot, covered_now, is_landing
 
@@ -22,7 +23,10 @@ INGEST: Final = "run `lake ingest`"
 def check_streams(ledger: pa.Table, snapshot: Snapshot, report: VerifyReport) -> None:
     """The rows of `coverage` tile every stream from 0; no table is behind it, and none ahead but by what is landing."""
     spans: dict[str, list[tuple[int, int]]] = {}
-    columns = (ledger[name].to_pylist() for name in ("stream", "first_offset", "end_offset"))
+    spanning = ledger.filter(
+        pc.less(ledger["first_offset"], ledger["end_offset"])
+    )  # the others correct counts
+    columns = (spanning[name].to_pylist() for name in ("stream", "first_offset", "end_offset"))
     for stream, first, end in zip(*columns, strict=True):
         spans.setdefault(stream, []).append((first, end))
     for stream, found in sorted(spans.items()):
@@ -60,7 +64,7 @@ def _untiled(stream: str, ordered: list[tuple[int, int]]) -> list[str]:
 def _ahead(snapshot: Snapshot) -> list[str]:
     """Tables that have records which `coverage` does not know, although nobody is bringing them in."""
     found = []
-    streams = sorted({stream for ends in snapshot.ends.values() for stream in ends})
+    streams = sorted({s for ends in snapshot.ends.values() for s in ends if STREAM_ID.fullmatch(s)})
     for stream in streams:
         covered = snapshot.covered(stream)
         ahead = {name: ends[stream] for name, ends in snapshot.ends.items() if ends.get(stream, 0) > covered}
