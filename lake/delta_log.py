@@ -182,7 +182,7 @@ def _repair_checkpoints(log: Path, quarantine: Path) -> list[Repair]:
 
 def _checkpoint_damage(path: Path) -> str | None:
     try:
-        pq.read_table(path, columns=["add.path", "txn.appId"])
+        pq.read_table(path, columns=["add.path", "txn.appId"], partitioning=None)
     except (pa.ArrowException, OSError) as error:
         return f"unreadable checkpoint ({type(error).__name__})"
     return None
