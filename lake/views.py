@@ -229,7 +229,9 @@ class Connection:
         # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
         return self._corruption(message) if _OF_A_FILE.search(message) else QueryError(message)
 
-    def _corruption(self, message: str) -> CorruptionError:
+    def _corruption(self, message: str) -> CorruptionError | LimitExceededError:
+        if "Too many open files" in message:
+            return LimitExceededError("the statement needs more open files than are allowed; raise `ulimit -n`")
         what, _, _ = message.replace(self._folder, self._place).partition("\n\nLINE ")
         return CorruptionError(f"{what}; run `lake verify`")
 

@@ -67,7 +67,7 @@ def drop_repeated(root: Root, dataset: str, days: Sequence[dt.date] | None = Non
         return 0
     if days is None:
         key = ", ".join(TABLES[table].natural_key)
-        partition = f"date_trunc('{TABLES[table].period}', date)"
+        partition = f"date_trunc('{TABLES[table].period}', date)::DATE"
         with Ledger(root) as lake:
             found = lake.query(
                 f"SELECT DISTINCT {partition} AS date FROM"  # noqa: S608
@@ -141,7 +141,7 @@ def _bars(lake: Ledger, names: Sequence[str], resolution: str, step_us: int) -> 
 def _by_month(lake: Ledger, names: Sequence[str], resolution: str) -> Iterator[dict[str, Any]]:
     for start in range(0, len(names), NAMES_AT_ONCE):
         yield from lake.query(
-            "SELECT instrument, date_trunc('month', date) AS month, count(*) AS n,"  # noqa: S608
+            "SELECT instrument, date_trunc('month', date)::DATE AS month, count(*) AS n,"  # noqa: S608
             " epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,"
             " count(*) FILTER (volume = 0) AS still,"
             " count(*) FILTER (high < greatest(open, close) OR low > least(open, close)) AS crooked"
