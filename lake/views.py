@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import duckdb  # 20 MB, which whoever asks nothing does not pay
 
 T = TypeVar("T")
-_OF_A_FILE: Final = re.compile(r"Failed to read file|file '[^'\n]*\.parquet'")
+_OF_A_FILE: Final = re.compile(r"Failed to read file|[Ff]ile '[^'\n]*\.parquet'")
 STREAM_ROWS: Final = 65_536
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
 
@@ -226,12 +226,15 @@ class Connection:
     def _translated(self, message: str) -> LakeError:
         if "Out of Memory Error" in message:
             return exceeded(message, self._settings, self._spill)
+        message = message.replace(self._folder, self._place)
         # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
         return self._corruption(message) if _OF_A_FILE.search(message) else QueryError(message)
 
     def _corruption(self, message: str) -> CorruptionError | LimitExceededError:
         if "Too many open files" in message:
-            return LimitExceededError("the statement needs more open files than are allowed; raise `ulimit -n`")
+            return LimitExceededError(
+                "the statement needs more open files than are allowed; raise `ulimit -n`"
+            )
         what, _, _ = message.replace(self._folder, self._place).partition("\n\nLINE ")
         return CorruptionError(f"{what}; run `lake verify`")
 
