@@ -26,7 +26,7 @@ from collectors.commands import simulate
 from lake.commands import book
 from lake.display import show
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_seconds, form_of
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
 from quality.commands import status, verify
 
@@ -286,8 +286,17 @@ def depth(
 
     Example: lake --root data depth --date 2026-11-20
     """
+    from lake.books import imported_days
+
     this: Invocation = context.obj
-    run_periodic(this.root(), _book_jobs(this), date, as_json=as_json)
+    root, days = this.root(), as_days(date)
+    run_periodic(root, _book_jobs(this), date, as_json=as_json)
+    for day in imported_days(root, days) if days else ():
+        typer.echo(
+            f"lake: imported books of {day} have no rows, for nothing proves that all changes are there: "
+            "`lake book` shows them, marked so",
+            err=True,
+        )
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)
