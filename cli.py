@@ -13,6 +13,7 @@ import errno
 import itertools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from collectors.commands import simulate
 from lake.commands import book
 from lake.display import show
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_seconds, form_of
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
 from quality.commands import status, verify
 
@@ -39,6 +40,7 @@ CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
 ROWS_SHOWN: Final = 1_000
 """Of an answer in the form of a table: nobody reads more, and to lay them out takes long."""
+INTERRUPTED: Final = 130
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 REFUSED_BY_FILE_SYSTEM: Final = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 """What the place of a lake or file can do to any verb; that is told in one line too."""
@@ -93,6 +95,7 @@ def sections() -> dict[str, type]:
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
     from lake.spool import SpoolSettings
+    from lake.sql_limits import SqlSettings
     from pipeline.backfill.settings import BackfillSettings
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
@@ -111,6 +114,7 @@ def sections() -> dict[str, type]:
         "depth": DepthSettings,
         "chain": ChainSettings,
         "greeks": GreeksSettings,
+        "sql": SqlSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -282,8 +286,17 @@ def depth(
 
     Example: lake --root data depth --date 2026-11-20
     """
+    from lake.books import imported_days
+
     this: Invocation = context.obj
-    run_periodic(this.root(), _book_jobs(this), date, as_json=as_json)
+    root, days = this.root(), as_days(date)
+    run_periodic(root, _book_jobs(this), date, as_json=as_json)
+    for day in imported_days(root, days) if days else ():
+        typer.echo(
+            f"lake: imported books of {day} have no rows, for nothing proves that all changes are there: "
+            "`lake book` shows them, marked so",
+            err=True,
+        )
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)
@@ -314,7 +327,7 @@ def sql(
     this: Invocation = context.obj
     form = form_of(output, out)
     root = this.root()
-    with connect(root, sql_greeks(root)) as connection:
+    with _stopped_by_signals(), connect(root, sql_greeks(root), this.settings("sql")) as connection:
         schema, batches = connection.stream(statement)
         if form is not Format.table:
             write_answer(schema, batches, form.value, out)
@@ -324,6 +337,24 @@ def sql(
     if len(rows) > ROWS_SHOWN:
         advice = "for all of them add --out FILE.csv, or --format csv"
         typer.echo(f"lake: these are the first {ROWS_SHOWN:,} rows; {advice}", err=True)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block in order, and the command with exit code 130."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("lake: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()

@@ -42,7 +42,7 @@ _FROM_TRADES: Final = """
 _FROM_CANDLES: Final = """
     WITH once AS (
         SELECT venue, instrument, ts, open, high, low, close, volume, cost FROM candles
-        WHERE family = $family AND date = $first AND resolution = '1m' AND open IS NOT NULL
+        WHERE family = $family AND date >= $first AND date < $end AND resolution = '1m' AND open IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY venue, instrument, ts ORDER BY recv_ts) = 1
     )
     SELECT venue, instrument, '{resolution}' AS resolution, 'candles' AS source,
@@ -76,8 +76,10 @@ def derive_bars(
 def agreement(root: Root, *, months: Sequence[dt.date] | None = None) -> list[dict[str, Any]]:
     """Per instrument: minutes (or only those of `months`, their first days) for which there are bars from trades and
     candles of the venue, and how many differ."""
-    days = ", ".join(f"DATE '{month}'" for month in months or ())
-    of_months = f"AND b.date IN ({days}) AND c.date IN ({days})" if days else ""
+    of_months = ""
+    for view in ("b", "c") if months else ():
+        wanted = ", ".join(f"DATE '{month}'" for month in months or ())
+        of_months += f" AND date_trunc('month', {view}.date) IN ({wanted})"
     rows: list[dict[str, Any]] = query(root, _AGREEMENT.format(of_months=of_months)).to_pylist()
     return rows
 
@@ -91,14 +93,13 @@ def _inputs(root: Root) -> Mapping[Partition, Sequence[DataFile]]:
 
 
 def _compute(connection: Connection, partition: Partition) -> pa.Table:
-    of_month = {"family": partition.family, "first": partition.date}
+    span = {"family": partition.family, "first": partition.date, "end": SPEC.closes(partition.date)}
     parts = []
     for resolution, interval in RESOLUTIONS.items():
         words = {"resolution": resolution, "interval": interval}
-        span = {**of_month, "end": SPEC.closes(partition.date)}
         parts.append(_with_amounts(connection.query(_FROM_TRADES.format(**words), span)))
         if resolution != "1m":
-            longer = connection.query(_FROM_CANDLES.format(**words), of_month)
+            longer = connection.query(_FROM_CANDLES.format(**words), span)
             parts.append(longer.select(SPEC.names).cast(SPEC.arrow_schema))
     return pa.concat_tables(parts)
 

@@ -48,6 +48,7 @@ Int16 = Annotated[int, Meta(ge=-(1 << 15), lt=1 << 15)]
 Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Number = float | None
 ABSENT: Final = float("nan")
+NULL: Final = Raw(b"null")
 NOTHING: Final = Raw()
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Greeks(Struct, gc=False, frozen=True):
 
 class Ticker(Struct, gc=False, kw_only=True):
     timestamp: Milliseconds
-    greeks: Greeks = Greeks()
+    greeks: Greeks | None = None
     index_price: float
     instrument_name: str
     last_price: Number = ABSENT
@@ -150,7 +151,7 @@ class VolatilityIndex(Struct, gc=False, kw_only=True):
 
 
 class Mark(Struct, gc=False, kw_only=True):
-    """A row of `markprice.options`; unlike everywhere else, `iv` is a fraction here."""
+    """A row of `markprice.options`; unlike everywhere else the venue says `iv` as a fraction here."""
 
     timestamp: Milliseconds
     mark_price: float
@@ -265,6 +266,7 @@ levels: Final = msgspec.json.Decoder(list[Level])
 envelope: Final = msgspec.json.Decoder(Envelope)
 notification: Final = msgspec.json.Decoder(Frame[Raw])
 fields: Final = msgspec.json.Decoder(dict[str, Raw])
+fields_or_null: Final = msgspec.json.Decoder(dict[str, Raw] | None)
 rows_of_fields: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 reply: Final = msgspec.json.Decoder(Reply)
 funding_hours: Final = msgspec.json.Decoder(list[FundingHour])

@@ -170,8 +170,8 @@ def test_quotes_too_old_at_the_instant_make_rows_without_a_smile(root: Root) -> 
     assert len(late) == len(kit.SMILES)
     for row in late:
         assert (row["method"], row["failure"], row["strikes"]) == (None, "stale", 0)
-        derived = ("a", "b", "rho", "m", "sigma", "k_low", "k_high", "rmse", "rmse_equal", "max_error", "least_g",
-                   "butterfly", "calendar", "atm", "rr25", "bf25")  # fmt: skip
+        derived = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "k_low", "k_high", "rmse", "rmse_equal",
+                   "max_error", "least_g", "butterfly", "calendar", "atm", "rr25", "bf25")  # fmt: skip
         assert {row[name] for name in derived} == {None}
         assert json.loads(row["excluded"]) == {"stale": row["quotes"]}
 
@@ -239,7 +239,7 @@ def test_snapshot_is_what_the_table_holds(root: Root) -> None:
     compute(root, at=kit.NOON)
     for smile, row in zip(snapshot(root, "btc_option", kit.NOON), rows(root), strict=True):
         assert smile.svi is not None
-        assert list(smile.svi) == [row[name] for name in smile.svi._fields]
+        assert list(smile.svi) == [row[f"svi_{name}"] for name in smile.svi._fields]
 
 
 def test_stored_surfaces_can_be_read_and_give_constant_maturities(root: Root) -> None:
