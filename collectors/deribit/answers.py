@@ -59,7 +59,7 @@ def decode_answer(
     decoder = DECODERS.get(method)
     if decoder is None:
         return None
-    host = parts.netloc + path.removesuffix("/public")
+    host = parts.netloc.rpartition("@")[2] + path.removesuffix("/public")
     asked_ns = recv_ns if requested_ns is None else requested_ns
     answer = Answer(method, dict(parse_qsl(parts.query)), body, recv_ns, asked_ns, host)
     if status == HTTP_REFUSED:
