@@ -11,8 +11,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from lake.errors import DiskFullError
+
+REFUSED: Final = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+        errno.ENOLCK, errno.EOPNOTSUPP,
+    }
+)  # fmt: skip
+"""What the place of a lake or file can do to any verb: give another place, or the right to use it."""
+TROUBLE: Final = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EMFILE,
+        errno.ENFILE, errno.ETIMEDOUT, errno.EFBIG,
+    }
+)  # fmt: skip
+"""What may befall a place that is right: full, broken, gone, or too many files are open."""
 
 
 def is_disk_full(error: OSError) -> bool:
