@@ -49,7 +49,7 @@ def proxy_for(url: str, given: str | None) -> str | None:
         return None if given == DIRECT else _with_password(given)
     parts = urlsplit(url)
     proxies = getproxies_environment()
-    kind = next((kind for kind in (_VARIABLES[parts.scheme], "all") if proxies.get(kind)), None)
+    kind = next((kind for kind in (_VARIABLES.get(parts.scheme, ""), "all") if proxies.get(kind)), None)
     host = parts.hostname or ""
     if kind is None or host in OWN_MACHINE or proxy_bypass_environment(f"{host}:{parts.port or ''}", proxies):
         return None
