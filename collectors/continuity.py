@@ -19,6 +19,8 @@ SKEW_SAMPLES: Final = 16
 SKEW_MAX_S: Final = 0.5
 LEAP_MAX: Final = 1_000_000
 """Trades of an instrument whose numbers lie further apart are no neighbours, and what is between is not lost."""
+SEQ_MAX: Final = 1 << 53
+"""No number is larger: JSON, where every number is a double, could not tell it from the next."""
 CHANGE_LEAP_MAX: Final = 1 << 40
 """The same of the ids of changes, which count through all books of a venue."""
 ASTRAY_MAX: Final = 3
@@ -161,7 +163,8 @@ class TradeSequences:
         """A trade came; the hole that it leaves behind itself, if any. Of leaps in a row only the first is told."""
         known = self._sequences.get(instrument)
         if known is None:
-            self._sequences[instrument] = _Sequence(seq, recv_ns, [])
+            if 0 <= seq <= SEQ_MAX:
+                self._sequences[instrument] = _Sequence(seq, recv_ns, [])
             return None
         if abs(seq - known.high) > LEAP_MAX:
             return _leap(instrument, known, seq, recv_ns)
@@ -203,9 +206,10 @@ class TradeSequences:
 
 
 def _leap(instrument: str, known: _Sequence, seq: int, recv_ns: int) -> Leap | None:
-    follows = known.astray > 0 and abs(seq - known.elsewhere) <= LEAP_MAX
-    known.astray = known.astray + 1 if follows else 1
-    known.elsewhere = seq
+    if 0 <= seq <= SEQ_MAX:
+        follows = known.astray > 0 and abs(seq - known.elsewhere) <= LEAP_MAX
+        known.astray = known.astray + 1 if follows else 1
+        known.elsewhere = seq
     leap = None if known.leapt else Leap(instrument, known.high_ns, recv_ns)
     known.leapt = known.astray < ASTRAY_MAX
     if not known.leapt:

@@ -32,7 +32,7 @@ class TradeNumber(Struct, gc=False, frozen=True):
     """What tells whether a trade is missing; `timestamp` in ms."""
 
     instrument_name: str
-    trade_seq: wire.Counter
+    trade_seq: int
     timestamp: wire.Milliseconds
 
 
@@ -57,7 +57,8 @@ def trade_numbers(result: Raw) -> list[TradeNumber]:
         VenueRefusedError: the result holds no trades.
     """
     try:
-        return wire.each(_RESULT.decode(result).trades, _NUMBERS, _NUMBER).rows
+        found = wire.each(_RESULT.decode(result).trades, _NUMBERS, _NUMBER).rows
+        return [trade for trade in found if _can_be(trade)]
     except wire.DECODE_ERRORS as error:
         raise VenueRefusedError(f"the answer is no list of trades: {error}") from None
 
@@ -65,10 +66,17 @@ def trade_numbers(result: Raw) -> list[TradeNumber]:
 def notified_trades(frame: bytes) -> list[TradeNumber]:
     """Every trade in a notification of trades, in its order.
 
+    Where a number in it cannot be, only such: ingest will refuse the whole notification, and the others have not come.
+
     Raises:
         msgspec.DecodeError: it is none.
     """
-    return _NOTIFIED.decode(frame).params.data
+    found = _NOTIFIED.decode(frame).params.data
+    return [trade for trade in found if not _can_be(trade)] or found
+
+
+def _can_be(trade: TradeNumber) -> bool:
+    return 0 <= trade.trade_seq <= wire.COUNTER_MAX
 
 
 def decode_trades(body: bytes, recv_ns: int) -> Decoded:

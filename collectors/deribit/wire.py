@@ -46,7 +46,8 @@ Expiry = Annotated[int, Meta(ge=FIRST_MS, le=NEVER_EXPIRES_MS)]
 Int8 = Annotated[int, Meta(ge=-(1 << 7), lt=1 << 7)]
 Int16 = Annotated[int, Meta(ge=-(1 << 15), lt=1 << 15)]
 Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-Counter = Annotated[int, Meta(ge=0, le=1 << 53)]
+COUNTER_MAX: Final = 1 << 53
+Counter = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
 """What the venue counts: beyond it JSON of other languages, the venue's own among them, has no whole numbers."""
 Text = Annotated[str, Meta(max_length=4096)]
 Number = float | None
