@@ -13,12 +13,13 @@ need not be read further back than the last such statement. What it says is then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from collectors.continuity import TradeSequences
 from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import Unrecorded
@@ -48,20 +49,19 @@ class _Tail:
     started: SessionStarted | None = None
     open: dict[Key, GapOpened] = field(default_factory=dict)
     data: bool = False
-    newest_trades: dict[str, int] = field(default_factory=dict)
+    trades: TradeSequences = field(default_factory=TradeSequences)
 
     def take(self, found: Found) -> None:
         match found:
             case list():
                 self.data = True
                 for trade in found:
-                    known = self.newest_trades.get(trade.instrument_name, trade.trade_seq)
-                    self.newest_trades[trade.instrument_name] = max(known, trade.trade_seq)
+                    self.trades.note(trade.instrument_name, trade.trade_seq, 0)
             case SessionStarted():
-                self.started, self.data, self.newest_trades = found, False, dict(found.newest_trades)
+                self.started, self.data, self.trades = found, False, _begun(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.open_gaps}
             case GapsOpen():
-                self.newest_trades = dict(found.newest_trades)
+                self.trades = _begun(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.gaps}
             case GapOpened():
                 self.open[key_of(found)] = found
@@ -82,12 +82,20 @@ class _Tail:
             cause,
             {gap.connection: gap.start_ns for gap in lost if gap.connection is not None},
             tuple(_ended(gap, since_ns) for gap in rest),
-            self.newest_trades,
+            self.trades.newest(),
         )
 
     def _carried_cause(self, carried_ns: int | None, since_ns: int) -> str | None:
         """Why the life before this one ended, where its gap is still the one that is open."""
         return self.started.unrecorded_cause if self.started is not None and since_ns == carried_ns else None
+
+
+def _begun(newest_trades: Mapping[str, int]) -> TradeSequences:
+    """What knows of each instrument this number as its highest."""
+    trades = TradeSequences()
+    for instrument, seq in newest_trades.items():
+        trades.note(instrument, seq, 0)
+    return trades
 
 
 def unrecorded(folder: Path, previous: PreviousLife | None) -> Unrecorded | None:

@@ -124,5 +124,5 @@ def backfill(
     )
     settings = this.settings("backfill", {"rest_url": rest_url, "history_url": history_url})
     places = this.root(create=True), dataset, choice, settings, this.settings("spool")
-    if not backfill_now(*places, dry_run=dry_run, as_json=as_json):
+    if not backfill_now(*places, link=this.settings("collect").link, dry_run=dry_run, as_json=as_json):
         raise typer.Exit(1)
