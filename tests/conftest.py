@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from tests.system.kit import Forge
+
 REAL_DATA_ENV = "LAKE_REAL_DATA"
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+if sys.dont_write_bytecode:
+    # Hundreds of processes are started here: each module is compiled once, though not beside its source.
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(REPOSITORY / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONDONTWRITEBYTECODE"], os.environ["PYTHONPYCACHEPREFIX"] = "", sys.pycache_prefix
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +38,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings: {folder} is not a folder (set {REAL_DATA_ENV})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """A process with everything imported, from which verbs of the command are forked that may be killed."""
+    from tests.system import kit
+
+    with kit.forge(tmp_path_factory.mktemp("forge") / "log") as process:
+        yield process

@@ -80,6 +80,12 @@ class Forge:
                 return Life(os.waitstatus_to_exitcode(int(number)), durable)
         raise AssertionError(f"the forge ended by itself: {self.said()}")
 
+    def lake(self, *arguments: str, crash_at: str | None = None, **environment: str) -> tuple[int, str]:
+        """Exit code (negative: the signal) and output of a verb of the command."""
+        before = len(self.said())
+        request = {"verb": arguments, "environment": {"HOME": os.environ["HOME"], **environment}}
+        return self.run({**request, "crash_at": crash_at}).status, self.said()[before:]
+
     def said(self) -> str:
         """All that the children printed."""
         return self._log.read_text() if self._log.exists() else ""
@@ -94,8 +100,9 @@ def _kill(pid: int) -> None:
 def forge(log: Path) -> Iterator[Forge]:
     """Start a process for killable children; what they print goes to `log`."""
     command = [sys.executable, "-m", "tests.system.forge"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LAKE_")}
     with subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=REPOSITORY, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             yield Forge(process, log)
