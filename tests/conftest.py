@@ -22,6 +22,26 @@ if sys.dont_write_bytecode:
     os.environ["PYTHONDONTWRITEBYTECODE"], os.environ["PYTHONPYCACHEPREFIX"] = "", sys.pycache_prefix
 
 
+WAITS_LONG = (
+    "system/test_chaos.py",
+    "system/test_all_killed.py",
+    "books/test_whole.py",
+    "system/test_continuity.py",
+)
+"""Tests that take long and mostly wait: begun first, they wait beside others."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than there are cores, as many tests wait."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait long."""
+    items.sort(key=lambda item: not str(item.path).endswith(WAITS_LONG))
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the developer's own shell or home reaches a test."""
