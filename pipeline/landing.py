@@ -58,11 +58,16 @@ class Landing:
         self.table(name).append(rows, app=self.stream, version=end_offset, origin=self._origin(end_offset))
         self._committed[name] = end_offset
 
+    def landed(self, name: str, end_offset: int) -> int:
+        """How many rows the commit of table `name` for the records up to `end_offset` brought, as its files say."""
+        origin = self._origin(end_offset)
+        return sum(file.rows for file in self.table(name).files() if file.origin == origin)
+
     def cover(self, total: Chunk) -> None:
         """Commit the row of `coverage` that says what the run `total` held: all of it has been appended."""
         end = total.end_offset
         if self.covered < end:
-            concerned = [name for name in COMMIT_ORDER if total.counts[f"rows_{name}"]]
+            concerned = [name for name in TABLES if total.counts[f"rows_{name}"]]
             # A listing without news leaves `instruments` as it was.
             also = {claim(self.stream, name): end for name in concerned if self._reached(name) >= end}
             row = _coverage_row(total, self.venue, self.stream)

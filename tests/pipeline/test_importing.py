@@ -50,6 +50,7 @@ def test_trades_of_tardis(root: Root, tmp_path: Path) -> None:
             "lines": 5,
             "imported before": 0,
             "rows": 5,
+            "repeated": 0,
             "refused": 0,
         }
     ]
