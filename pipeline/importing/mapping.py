@@ -29,7 +29,7 @@ from typing import Any, Final, get_args
 import pyarrow as pa
 
 from lake.errors import InputError
-from lake.schema import TABLES, ColumnSpec
+from lake.schema import TABLES, ColumnSpec, TableSpec
 from pipeline.importing.formats import FROM_FILES, SAME_AS, FileFormat, Source, Unit
 from pipeline.importing.times import fixed_offset
 
@@ -69,19 +69,20 @@ def parse_mapping(text: str, place: str) -> FileFormat:
     for name, said in (("columns", columns), ("constants", constants)):
         if not isinstance(said, dict):
             raise InputError(f"{place}: {name} = {said!r}: write a section [{name}], a line for each column")
-    _check_names(place, table, columns, constants)
-    sources = {
-        name: _source(f"{place}: columns.{name}", TABLES[table].column(name), said)
-        for name, said in columns.items()
-    }
-    return FileFormat(table, sources, constants)
-
-
-def _check_names(place: str, table: str, columns: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
     spec = TABLES[table]
     for name in [*columns, *constants]:
         if name not in spec.names:
             raise InputError(f"{place}: {table} has no column {name!r}; it has {', '.join(spec.names)}")
+    sources = {
+        name: _source(f"{place}: columns.{name}", spec.column(name), said) for name, said in columns.items()
+    }
+    _check_names(place, spec, columns, constants)
+    return FileFormat(table, sources, constants)
+
+
+def _check_names(
+    place: str, spec: TableSpec, columns: Mapping[str, Any], constants: Mapping[str, Any]
+) -> None:
     both = columns.keys() & constants.keys()
     if both:
         raise InputError(f"{place}: {min(both)} is in columns and in constants; leave one out")
@@ -95,7 +96,7 @@ def _check_names(place: str, table: str, columns: Mapping[str, Any], constants: 
         missing -= {"recv_ts"}
     if missing:
         raise InputError(
-            f"{place}: {table} also needs {', '.join(sorted(missing))}; add them to columns or constants"
+            f"{place}: {spec.name} also needs {', '.join(sorted(missing))}; add them to columns or constants"
         )
 
 

@@ -58,7 +58,7 @@ class Verdicts:
     def refuse_at(self, column: str, at: int, why: str, cure: str = "", *, general: bool = False) -> None:
         """Refuse the row at position `at`, unless it is already."""
         if at not in self.found:
-            self.found[at] = Refusal(column, self._value(column, at), why, cure, general)
+            self.found[at] = Refusal(column, self.value(column, at), why, cure, general)
 
     @property
     def kept(self) -> Mask:
@@ -67,10 +67,11 @@ class Verdicts:
         mask[list(self.found)] = False
         return mask
 
-    def _value(self, column: str, at: int) -> str | None:
+    def value(self, column: str, at: int) -> str | None:
+        """The cell as the file has it, cut short; None where it is empty, or `column` is not of the file."""
         cells = self.texts.get(column)
         value = None if cells is None else cells[at].as_py()
-        if value is None:
+        if value is None or value == "":
             return None
         text = str(value)
         return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "…"

@@ -104,7 +104,9 @@ class RowMaker:
             np.flatnonzero(conformed.rejected).tolist(), conformed.row_reasons, strict=True
         ):
             name, _, why = reason.partition(": ")
-            verdicts.refuse_at(name, at, why, general=why == "null")
+            if why == "null" and verdicts.value(name, at) is not None:
+                why = "says nothing, where something must be said"
+            verdicts.refuse_at(name, at, why, general=True)
         at = np.flatnonzero(verdicts.kept)
         rows = conformed.rows.filter(pa.array(verdicts.kept[~conformed.rejected]))
         fresh = self._fresh(rows, at, verdicts)

@@ -75,7 +75,7 @@ def refuse_odd_times(column: str, times: Array, unit: str, verdicts: Verdicts, *
     if not ahead:
         odd |= micros > _us(dt.datetime.now(dt.UTC) + AHEAD_MAX)
     if odd.any():
-        cure = _unit_that_fits(int(micros[np.flatnonzero(odd)[0]]), unit)
+        cure = _unit_that_fits(verdicts.value(column, int(np.flatnonzero(odd)[0])), unit)
         verdicts.refuse(column, odd, f"is no time between {EARLIEST.year} and tomorrow", cure, general=True)
 
 
@@ -83,11 +83,13 @@ def _us(moment: dt.datetime) -> int:
     return (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
-def _unit_that_fits(micro: int, unit: str) -> str:
-    """The unit that would bring a time, which was read as so many µs, into the years that can be."""
+def _unit_that_fits(text: str | None, unit: str) -> str:
+    """What to do about a time that cannot be: the unit in which it would be in the years that can, if there is one."""
     first, last = _us(EARLIEST), _us(dt.datetime.now(dt.UTC) + AHEAD_MAX)
-    for other in NS_IN if unit in NS_IN else ():
-        if first <= micro * NS_IN[other] // NS_IN[unit] <= last:
+    if text is None or re.fullmatch(NUMBER, text) is None:
+        return "is it the right column?"
+    for other in NS_IN:
+        if other != unit and first <= Decimal(text) * NS_IN[other] / NS_IN_US <= last:
             return f'is the unit right? unit = "{other}" would fit'
     return "is the unit right?"
 
