@@ -7,9 +7,10 @@ on nothing but the messages of the instrument and their order, so a file of one 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +74,12 @@ class Messages:
         return self.ids[key]
 
     def _forget(self) -> None:
-        """Keep the newest messages; a dictionary has its keys in the order in which they came."""
-        for table in (self.ids, self.levels, self.taken):
-            for key in [key for key, _ in zip(table, range(len(table) - REMEMBERED), strict=False)]:
-                del table[key]  # type: ignore[attr-defined]
+        _cut(self.ids)
+        _cut(self.levels)
+        _cut(self.taken)
+
+
+def _cut(table: dict[Any, Any]) -> None:
+    """Keep the newest entries; a dictionary has its keys in the order in which they came."""
+    for key in list(itertools.islice(table, max(len(table) - REMEMBERED, 0))):
+        del table[key]

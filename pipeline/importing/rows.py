@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -107,14 +107,14 @@ class RowMaker:
             if why == "null" and verdicts.value(name, at) is not None:
                 why = "says nothing, where something must be said"
             verdicts.refuse_at(name, at, why, general=True)
-        at = np.flatnonzero(verdicts.kept)
+        positions = np.flatnonzero(verdicts.kept)
         rows = conformed.rows.filter(pa.array(verdicts.kept[~conformed.rejected]))
-        fresh = self._fresh(rows, at, verdicts)
+        fresh = self._fresh(rows, positions, verdicts)
         repeated = int(verdicts.kept.sum() - fresh.sum())
         rows = rows.filter(pa.array(fresh))
         if self.spec.partitioned:
             rows = rows.append_column("date", self.spec.dates(rows["ts"]))
-            rows = rows.append_column("family", terms.families.take(pa.array(at[fresh])))
+            rows = rows.append_column("family", terms.families.take(pa.array(positions[fresh])))
         times = pc.min_max(rows["ts" if "ts" in self.spec.names else "valid_from"].cast(pa.int64()))
         refused = {int(piece.lines[at]): refusal for at, refusal in verdicts.found.items()} | piece.odd
         return Made(rows, refused, repeated, times["min"].as_py() or 0, times["max"].as_py() or 0)
@@ -153,7 +153,7 @@ class RowMaker:
         if wrong:
             raise InputError(wrong)
 
-    def _fresh(self, rows: pa.Table, at: npt.NDArray[np.int64], verdicts: Verdicts) -> Mask:
+    def _fresh(self, rows: pa.Table, at: npt.NDArray[np.integer[Any]], verdicts: Verdicts) -> Mask:
         """Which of `rows`, at positions `at`, the file has not given before; others under the same key are refused."""
         if self.repeats is None:
             return np.ones(len(at), np.bool_)

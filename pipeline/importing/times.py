@@ -140,7 +140,8 @@ def _clipped(digits: Array, valid: Mask, farthest: int) -> Longs:
         values = np.asarray(texts.cast(pa.int64()))
     except pa.ArrowInvalid:
         values = np.array([min(int(text), FARTHEST_US) for text in texts.to_pylist()], np.int64)
-    return np.minimum(values, farthest)
+    clipped: Longs = np.minimum(values, farthest)
+    return clipped
 
 
 def _one_number(text: str, unit: str) -> int | None:
