@@ -22,10 +22,11 @@ import typer
 from typer.core import TyperGroup
 
 from collectors.commands import simulate
-from lake.commands import book
+from lake.commands import book, snapshot
 from lake.display import show
 from lake.errors import InputError, LakeError, TransientError
 from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_seconds, form_of
+from lake.manifest_commands import manifest
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
 from quality.commands import status, verify
 
@@ -92,6 +93,7 @@ def sections() -> dict[str, type]:
     from collectors.ops.settings import HeartbeatSettings, MetricsSettings
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
+    from lake.manifests.make import ManifestSettings
     from lake.spool import SpoolSettings
     from pipeline.backfill.settings import BackfillSettings
     from pipeline.chain import ChainSettings
@@ -106,6 +108,7 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "manifest": ManifestSettings,
         "backfill": BackfillSettings,
         "surface": SurfaceSettings,
         "depth": DepthSettings,
@@ -287,7 +290,21 @@ def depth(
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)
-for verb in (book, compact, import_, backfill, candles, basis, chain, surface, greeks, verify, status):
+app.add_typer(manifest, name="manifest")
+for verb in (
+    book,
+    snapshot,
+    compact,
+    import_,
+    backfill,
+    candles,
+    basis,
+    chain,
+    surface,
+    greeks,
+    verify,
+    status,
+):
     app.command(verb.__name__.rstrip("_"))(verb)
 
 

@@ -39,6 +39,17 @@ def restore_identity(folder: Path, stream: str) -> None:
     replace_file(folder / IDENTITY_FILE, json.dumps({"stream": name, "epoch": epoch}).encode() + b"\n")
 
 
+def mark_copied(folder: Path) -> None:
+    """Note in a copy of a stream's folder that the original may go on: the next writer here begins a new epoch."""
+    content = {**_read_json(folder / IDENTITY_FILE), "copied": True}
+    replace_file(folder / IDENTITY_FILE, json.dumps(content).encode() + b"\n")
+
+
+def is_copied(folder: Path) -> bool:
+    """Whether no writer has begun since the folder was copied."""
+    return _read_json(folder / IDENTITY_FILE).get("copied") is True
+
+
 def mark_closed(folder: Path, end_offset: int) -> None:
     """Leave the mark of a clean stop: nothing after `end_offset` was appended."""
     replace_file(folder / CLOSED_FILE, json.dumps({"end_offset": end_offset}).encode() + b"\n")

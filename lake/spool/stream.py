@@ -8,6 +8,7 @@ from pathlib import Path
 from lake.spool.format import SEGMENT_HEADER_BYTES
 from lake.spool.identity import (
     closed_at,
+    is_copied,
     new_identity,
     read_identity,
     restore_identity,
@@ -39,14 +40,15 @@ class StreamState:
 def open_stream(folder: Path) -> StreamState:
     """Find out where the stream stopped; the caller holds its lock and has run recovery.
 
-    A new epoch begins unless the end of the newest segment is certain, so that no offset is used twice.
+    A new epoch begins unless the end of the newest segment is certain, and in a copy whose original may go on, so that
+    no offset is used twice.
     """
     paths = segment_paths(folder, SEALED_SUFFIX)
     newest = take_apart(paths[-1]) if paths else None
     closed_offset = closed_at(folder)
     end_offset = _certain_end(newest, closed_offset) if newest is not None else None
     stream = read_identity(folder)
-    if newest is None or end_offset is None:
+    if newest is None or end_offset is None or is_copied(folder):
         stream, end_offset = new_identity(folder), 0
     elif stream != newest.stream:
         stream = newest.stream
