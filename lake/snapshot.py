@@ -8,7 +8,7 @@
 
 Files that never change under their name are linked where the file system can, and copied where not: data files,
 sealed segments, quarantine. Logs, heads, manifests, identities and the segment being written are always copied.
-Streams of the copy are marked: who records there begins a new epoch, because the original goes on to use the offsets
+Who records in the copy begins a new epoch, because the original goes on to use the offsets
 of this one.
 """
 
@@ -36,8 +36,9 @@ from lake.manifests.form import sha256
 from lake.manifests.signing import signature_path
 from lake.root import FOLDERS, Root, write_marker
 from lake.schema import COUNTED, TABLES
+from lake.spool import segment_info
 from lake.spool.format import Block
-from lake.spool.identity import CLOSED_FILE, IDENTITY_FILE, mark_copied
+from lake.spool.identity import CLOSED_FILE, IDENTITY_FILE, begin_epoch
 from lake.spool.segment import OPEN_SUFFIX, SEALED_SUFFIX, segment_paths, take_apart
 
 UNFINISHED: Final = ".unfinished-snapshot"
@@ -275,8 +276,14 @@ class _Copier:
                 with suppress(FileNotFoundError):
                     self._copy(path)
             self._open_segments(folder)
-            self._want(self._to(folder / IDENTITY_FILE))
-            mark_copied(self._to(folder))
+            self._begin_epoch(self._to(folder))
+
+    def _begin_epoch(self, folder: Path) -> None:
+        """Whoever records in the copy does so under offsets of its own: the original goes on with these."""
+        segments = [*segment_paths(folder, SEALED_SUFFIX), *segment_paths(folder, OPEN_SUFFIX)]
+        newest = max(segments, key=lambda path: path.stem, default=None)
+        self._want(folder / IDENTITY_FILE)
+        begin_epoch(folder, segment_info(newest).stream if newest else None)
 
     def _open_segments(self, folder: Path) -> None:
         """What is not sealed, up to the last whole block, and then what was sealed meanwhile."""
