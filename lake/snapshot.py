@@ -7,7 +7,7 @@
 5. the marker `lake.json`: without it the folder is no lake.
 
 Files that never change under their name are linked where the file system can, and copied where not: data files,
-sealed segments, quarantine. Logs, heads, manifests, identities and the segment being written are always copied.
+commits, sealed segments, quarantine. Heads, manifests, identities and the segment being written are always copied.
 Who records in the copy begins a new epoch, because the original goes on to use the offsets
 of this one.
 """
@@ -253,16 +253,12 @@ class _Copier:
         self._log(table)
 
     def _log(self, table: Table) -> None:
-        """The commits up to the pinned version that are needed to read it, and the checkpoints before it."""
+        """All commits and checkpoints up to the pinned version: a second witness of what `coverage` says."""
         log, last = delta_log.log_folder(table.folder), table.version
-        checkpoints = [v for v in delta_log.checkpoint_versions(log) if v <= last][
-            -delta_log.CHECKPOINTS_KEPT :
-        ]
-        first = checkpoints[0] if len(checkpoints) == delta_log.CHECKPOINTS_KEPT else 0
-        paths = [delta_log.commit_path(log, v) for v in delta_log.commit_versions(log) if first <= v <= last]
-        paths += [delta_log.checkpoint_path(log, version) for version in checkpoints]
-        for path in paths:
-            self._copy(path)
+        checkpoints = [version for version in delta_log.checkpoint_versions(log) if version <= last]
+        paths = [delta_log.commit_path(log, v) for v in delta_log.commit_versions(log) if v <= last]
+        for path in (*paths, *(delta_log.checkpoint_path(log, version) for version in checkpoints)):
+            self._link(path)
         hint = log / delta_log.LAST_CHECKPOINT
         if hint.exists() and delta_log.last_checkpoint(log) in checkpoints:
             self._copy(hint)

@@ -36,6 +36,7 @@ from lake.delta import Table
 from lake.errors import LakeError
 from lake.file_pruning import STATISTICS_TOLERANCE
 from lake.ledger import behind, complete_to
+from lake.manifests import check_manifests
 from lake.parquet import drop_duplicates
 from lake.root import Root
 from lake.schema import COUNTED, TABLES, TableSpec
@@ -108,6 +109,7 @@ def verify(root: Root) -> VerifyReport:
             return report
         _verify_streams(ledger, tables, report)
         _verify_conservation(ledger, report)
+    report.problems += check_manifests(root, tables).problems
     return report
 
 
