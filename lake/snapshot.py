@@ -31,7 +31,8 @@ from lake.crashpoints import reach
 from lake.delta import Table
 from lake.durable import disk_full_told, fsync_dir, make_dirs, replace_file
 from lake.errors import CorruptionError, InputError, TransientError
-from lake.manifests.chain import decode_head, head_path, manifest_path, revisions_in
+from lake.heads import head_path, take_stock, write_head
+from lake.manifests import chain
 from lake.manifests.form import sha256
 from lake.manifests.signing import signature_path
 from lake.root import FOLDERS, Root, write_marker
@@ -40,6 +41,7 @@ from lake.spool import segment_info
 from lake.spool.format import Block
 from lake.spool.identity import CLOSED_FILE, IDENTITY_FILE, begin_epoch
 from lake.spool.segment import OPEN_SUFFIX, SEALED_SUFFIX, segment_paths, take_apart
+from lake.swap import SWAP
 
 UNFINISHED: Final = ".unfinished-snapshot"
 MOMENT_WAIT_S: Final = 120.0
@@ -166,10 +168,10 @@ class _Copier:
 
     def _manifests(self) -> None:
         """The head as it is now, and the manifests that it names: under their names, or superseded since."""
-        path = head_path(self._root)
+        path = chain.head_path(self._root)
         for _ in range(int(MOMENT_WAIT_S / MOMENT_POLL_S)):
             raw = path.read_bytes() if path.exists() else None
-            copied = self._manifests_of(decode_head(raw, path).days) if raw is not None else {}
+            copied = self._manifests_of(chain.decode_head(raw, path).days) if raw is not None else {}
             if copied is not None and raw == (path.read_bytes() if path.exists() else None):
                 break
             time.sleep(MOMENT_POLL_S)
@@ -184,8 +186,8 @@ class _Copier:
         """Contents by name of the revisions of all `days`; None where the head does not name a newest one."""
         found: dict[str, bytes] = {}
         for day, entry in days.items():
-            newest = manifest_path(self._root.manifests, day)
-            for path in revisions_in(self._root.manifests, day):
+            newest = chain.manifest_path(self._root.manifests, day)
+            for path in chain.revisions_in(self._root.manifests, day):
                 for one in (path, signature_path(path)):
                     if one.exists():
                         found[one.name] = one.read_bytes()
@@ -249,8 +251,22 @@ class _Copier:
         name = table.spec.name
         make_dirs(delta_log.log_folder(self._target / "tables" / name))
         for file in table.files():
-            self._link(table.folder / file.path)
+            self._link(self._place(name, file.path), self._target / "tables" / name / file.path)
         self._log(table)
+        copy = Root(self._target)
+        write_head(copy, take_stock(copy, name))
+        self._want(head_path(copy, name))
+
+    def _place(self, name: str, path: str) -> Path:
+        """Where a data file is: in the table, on its way into it, or replaced since the table was pinned."""
+        staging = self._root.staging / name
+        places = (
+            self._root.table(name) / path,
+            staging / path,
+            staging / SWAP / Path(path).name,
+            self._root.retired / name / path,
+        )
+        return next((place for place in places if place.exists()), places[0])
 
     def _log(self, table: Table) -> None:
         """All commits and checkpoints up to the pinned version: a second witness of what `coverage` says."""
@@ -260,8 +276,9 @@ class _Copier:
         for path in (*paths, *(delta_log.checkpoint_path(log, version) for version in checkpoints)):
             self._link(path)
         hint = log / delta_log.LAST_CHECKPOINT
-        if hint.exists() and delta_log.last_checkpoint(log) in checkpoints:
-            self._copy(hint)
+        said = hint.read_bytes() if hint.exists() else None
+        if said is not None and delta_log.hinted_version(said) in checkpoints:
+            self._write(self._to(hint), said)
 
     def _spool(self) -> None:
         for name in self._root.streams():
@@ -313,9 +330,9 @@ class _Copier:
     def _to(self, path: Path) -> Path:
         return self._target / path.relative_to(self._root.path)
 
-    def _link(self, path: Path) -> None:
+    def _link(self, path: Path, target: Path | None = None) -> None:
         """Bring a file over that never changes under its name."""
-        target = self._to(path)
+        target = target or self._to(path)
         self._want(target)
         if target.exists():
             if target.stat().st_size == path.stat().st_size:
@@ -326,13 +343,13 @@ class _Copier:
         except OSError as error:
             if error.errno not in CANNOT_LINK:
                 raise
-            self._copy(path)
+            self._copy(path, target)
             return
         self.report.linked += 1
         self.report.bytes_linked += target.stat().st_size
 
-    def _copy(self, path: Path) -> None:
-        target = self._to(path)
+    def _copy(self, path: Path, target: Path | None = None) -> None:
+        target = target or self._to(path)
         self._want(target)
         temporary = target.with_name(f".{target.name}.tmp")
         with path.open("rb") as source, temporary.open("wb") as copy:

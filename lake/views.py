@@ -25,6 +25,7 @@ from lake.derived_views import DERIVED_VIEWS
 from lake.errors import CorruptionError, QueryError
 from lake.exact import as_sent_sql
 from lake.file_pruning import planned_scans, prune
+from lake.leases import Lease, take_lease
 from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
 from lake.schema import TABLES, UNROUNDED, TableSpec
@@ -81,6 +82,7 @@ class Connection:
         self._root = root
         self._tables = Tables(root)
         self._filled: set[str] = set()
+        self._leases: list[Lease] = []
         self._planner = duckdb.connect(":memory:")
         # Emptiness must not be planned with: these tables stand for full ones.
         self._planner.execute("SET disabled_optimizers = 'statistics_propagation'")
@@ -108,11 +110,12 @@ class Connection:
 
     def close(self) -> None:
         """Release what DuckDB holds."""
+        self._release()
         self._planner.close()
         self._sql.close()
 
-    def execute(self, statement: str, parameters: Parameters = None) -> duckdb.DuckDBPyConnection:
-        """Run one reading statement; fetch from what is returned.
+    def execute(self, statement: str, parameters: Parameters = None) -> duckdb.DuckDBPyRelation:
+        """Run one reading statement to its end; fetch from what is returned.
 
         Raises:
             QueryError: not one reading statement, or DuckDB refused it; the message is DuckDB's.
@@ -120,13 +123,19 @@ class Connection:
         """
         with _errors_translated():
             self._prepare(statement, parameters)
-            return self._sql.execute(statement, parameters)
+            try:
+                return self._sql.sql(statement, params=parameters).execute()
+            finally:
+                self._release()
 
     def query(self, statement: str, parameters: Parameters = None) -> pa.Table:
         """As `execute`; the whole answer as Arrow."""
         with _errors_translated():
             self._prepare(statement, parameters)
-            answer: pa.Table = self._sql.sql(statement, params=parameters).to_arrow_table()
+            try:
+                answer: pa.Table = self._sql.sql(statement, params=parameters).to_arrow_table()
+            finally:
+                self._release()
             return answer
 
     def stream(
@@ -139,15 +148,37 @@ class Connection:
         with _errors_translated():
             self._prepare(statement, parameters)
             reader = self._sql.sql(statement, params=parameters).to_arrow_reader(STREAM_ROWS)
-        return reader.schema, _batches(reader)
+        return reader.schema, self._batches(reader)
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        leases = self._leases
+        try:
+            with reader:
+                yield from reader
+        except (
+            pa.ArrowException,
+            OSError,
+        ) as error:  # how Arrow hands on what DuckDB met after the first batch
+            raise _translated(str(error)) from None
+        finally:
+            if self._leases is leases:
+                self._release()
+
+    def _release(self) -> None:
+        for lease in self._leases:
+            lease.release()
+        self._leases = []
 
     def _prepare(self, statement: str, parameters: Parameters) -> None:
-        """Make sure that the statement only reads, and give the views the files it needs."""
+        """Make sure that the statement only reads, and give the views the files it needs, which stay in place."""
+        self._release()
         inner = explained(statement)
         check_syntax(self._planner, inner)
         nodes = plan(self._planner, inner, parameters)
         check_plan(nodes)
-        for name, scans in planned_scans(nodes, inner, TABLES).items():
+        for name, scans in sorted(planned_scans(nodes, inner, TABLES).items()):
+            if lease := take_lease(self._root, name):
+                self._leases.append(lease)
             table = self._tables.find(name)
             paths = prune(table.listing(), scans) if table else []
             if not paths:
@@ -175,14 +206,6 @@ def query(root: Root, statement: str, extension: Extension | None = None) -> pa.
     """
     with connect(root, extension) as connection:
         return connection.query(statement)
-
-
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    try:
-        with reader:
-            yield from reader
-    except (pa.ArrowException, OSError) as error:  # how Arrow hands on what DuckDB met after the first batch
-        raise _translated(str(error)) from None
 
 
 def view_columns(spec: TableSpec) -> dict[str, str]:

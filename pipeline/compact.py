@@ -237,7 +237,7 @@ def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> R
             pile.partition, kept, origin=pile.origin, dropped=dropped + carried, hashed=hash_kept
         )
         carried = 0
-        _check_written(table.folder / file.path, spec, file, hash_kept)
+        _check_written(table.staged_path(file), spec, file, hash_kept)
         staged.append(file)
     _check_inputs(pile, name, hash_in)
     reach("compact:before_replace")

@@ -36,6 +36,7 @@ from lake.delta import Table
 from lake.errors import LakeError
 from lake.file_pruning import STATISTICS_TOLERANCE
 from lake.ledger import behind, complete_to
+from lake.log_damage import log_damage, stray_files
 from lake.manifests import check_manifests
 from lake.parquet import drop_duplicates
 from lake.root import Root
@@ -86,11 +87,12 @@ class VerifyReport:
 def verify(root: Root) -> VerifyReport:
     """Re-derive every claim of the lake at `root`; reads all of it, changes nothing."""
     report = VerifyReport()
+    report.problems += stray_files(root, TABLES)
     tables: dict[str, Table] = {}
     for name, spec in TABLES.items():
         try:
             if delta_log.exists(root.table(name)):
-                report.problems += delta_log.log_damage(root.table(name))
+                report.problems += log_damage(root, name)
             table = Table.find(root, spec)
             if table is None:
                 report.tables.append(TableProof(name))
@@ -128,7 +130,7 @@ def _verify_table(table: Table, spec: TableSpec, report: VerifyReport) -> None:
 
 
 def _verify_file(table: Table, spec: TableSpec, file: DataFile) -> Iterator[str]:
-    path = table.folder / file.path
+    path = table.path(file)
     if not path.is_file():
         yield f"{spec.name}/{file.path}: is in the log and not on the disk"
         return

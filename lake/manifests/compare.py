@@ -7,15 +7,14 @@ log says was appended, and a row of `coverage`, `gaps` or `instruments` stays. A
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
-from urllib.parse import unquote
 
 from lake import delta_log
+from lake.commit_file import decode
 from lake.datafile import HASH_MODULUS, INGEST_PREFIX, DataFile, parse_path
 from lake.delta import Table
 from lake.errors import CorruptionError
@@ -169,8 +168,7 @@ def _appended_by(table: Table | None, version: int) -> list[DataFile]:
     assert table is not None
     path = delta_log.commit_path(delta_log.log_folder(table.folder), version)
     try:
-        actions: list[dict[str, Any]] = [json.loads(line) for line in path.read_bytes().splitlines()]
-        added = [unquote(action["add"]["path"]) for action in actions if "add" in action]
+        added = decode(path.read_bytes()).added
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptionError(f"{path} cannot be read: {error}") from None
     return [file for file in map(parse_path, added) if file.origin.startswith(INGEST_PREFIX)]
