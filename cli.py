@@ -23,11 +23,12 @@ import typer
 from typer.core import TyperGroup
 
 from collectors.commands import simulate
-from lake.commands import book
+from lake.commands import book, snapshot
 from lake.display import show
 from lake.durable import REFUSED, TROUBLE
 from lake.errors import InputError, LakeError, TransientError
 from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
+from lake.manifest_commands import manifest
 from lake.redaction import redact
 from lake.streams import as_texts, streams_minded
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
@@ -119,6 +120,7 @@ def sections() -> dict[str, type]:
     from collectors.ops.settings import HeartbeatSettings, MetricsSettings
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
+    from lake.manifests.make import ManifestSettings
     from lake.spool import SpoolSettings
     from lake.sql_limits import SqlSettings
     from pipeline.backfill.settings import BackfillSettings
@@ -134,6 +136,7 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "manifest": ManifestSettings,
         "backfill": BackfillSettings,
         "surface": SurfaceSettings,
         "depth": DepthSettings,
@@ -325,7 +328,21 @@ def depth(
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)
-for verb in (book, compact, import_, backfill, candles, basis, chain, surface, greeks, verify, status):
+app.add_typer(manifest, name="manifest")
+for verb in (
+    book,
+    snapshot,
+    compact,
+    import_,
+    backfill,
+    candles,
+    basis,
+    chain,
+    surface,
+    greeks,
+    verify,
+    status,
+):
     app.command(verb.__name__.rstrip("_"))(verb)
 
 

@@ -177,9 +177,7 @@ class Connection:
         """As `execute`; the whole answer as Arrow."""
         try:
             self._prepare(statement, parameters)
-            answer: pa.Table = self._run(
-                lambda: self._sql.sql(statement, params=parameters).to_arrow_table()
-            )
+            answer: pa.Table = self._run(lambda: self._sql.sql(statement, params=parameters).to_arrow_table())
         finally:
             self._release()
         return answer.rename_columns(distinct(answer.column_names))

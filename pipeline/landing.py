@@ -94,7 +94,9 @@ class Landing:
         """Commit the row of `coverage` that says what the run `total` held: all of it has been appended."""
         if self.covered < total.end_offset:
             row = coverage_row(run_of(total), self.venue, self.stream)
-            self.cover_runs([row], total.end_offset, [name for name in TABLES if total.counts[f"rows_{name}"]])
+            self.cover_runs(
+                [row], total.end_offset, [name for name in TABLES if total.counts[f"rows_{name}"]]
+            )
         self.committed = total.end_offset
 
     def cover_runs(self, rows: Sequence[Mapping[str, object]], end: int, concerned: Sequence[str]) -> None:

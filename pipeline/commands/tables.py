@@ -43,9 +43,23 @@ def compact(
     from pipeline.compact import compact as compact_days
 
     this: Invocation = context.obj
-    days = as_days(date)
-    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table, progress=progress)
+    report = compact_days(
+        this.root(),
+        this.settings("compact"),
+        days=as_days(date),
+        tables=table,
+        progress=progress,
+        manifests=this.settings("manifest"),
+    )
     show(report.as_rows(), title="compacted", as_json=as_json)
+    if report.manifests and not as_json:
+        show(
+            [
+                {"day": day, "because": "; ".join(why) or "it is closed"}
+                for day, why in report.manifests.items()
+            ],
+            title="manifests",
+        )
 
 
 def chain(

@@ -27,7 +27,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("imported")
     head = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount\n"
     lines = [
-        f"deribit,BTC-PERPETUAL,{START_US + ms * 1000},{START_US + ms * 1000 + 4000},{str(whole).lower()},{side},{p},{a}\n"
+        f"deribit,BTC-PERPETUAL,{START_US + ms * 1000},{START_US + ms * 1000 + 4000},"
+        f"{str(whole).lower()},{side},{p},{a}\n"
         for ms, whole, side, p, a in MESSAGES
     ]
     (folder / "book.csv").write_text(head + "".join(lines))
