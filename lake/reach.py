@@ -46,11 +46,11 @@ def stream_reach(tables: Tables, name: str, stream: str | None) -> StreamReach:
     Raises:
         CorruptionError: a table's log or a file of `coverage` cannot be read.
     """
-    coverage = tables.find("coverage")
+    coverage = tables.existing("coverage")
     covered = (coverage.committed(stream) or 0) if coverage and stream else 0
     last_ns = _last_covered_ns(coverage, lambda one: one.rpartition("@")[0] == name) if coverage else 0
     offset = covered
-    for table in map(tables.find, COUNTED):
+    for table in map(tables.existing, COUNTED):
         if table is None or stream is None or (table.committed(stream) or 0) <= covered:
             continue
         newest = history(table, stream, covered).commits[:1]

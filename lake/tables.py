@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lake.delta import Table
+from lake.delta_log import exists
 from lake.root import Root
 from lake.schema import TABLES
 
@@ -39,6 +40,12 @@ class Tables:
                 return None
             self._open[name] = table
         return self._open[name]
+
+    def existing(self, name: str) -> Table | None:
+        """As `writable`, but None where nothing has ever been ingested into the table."""
+        if name not in self._writable and not exists(self._root.table(name)):
+            return None
+        return self.writable(name)
 
     def reached(self, stream: str, name: str) -> int:
         """The version that table `name` has of `stream`, 0 where it has none."""

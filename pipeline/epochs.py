@@ -37,7 +37,7 @@ def known_epochs(kept: Known) -> dict[str, set[str]]:
     """Ids of all streams that the tables have rows of, by name; found out once, then as `kept` has them."""
     if kept.epochs is None:
         found: set[str] = set()
-        for table in map(kept.tables.find, (*COUNTED, "coverage")):
+        for table in map(kept.tables.existing, (*COUNTED, "coverage")):
             if table is not None:
                 found |= appended.streams(table)
         kept.epochs = {}
@@ -90,8 +90,7 @@ def end_epochs(root: Root, name: str, kept: Known, *, abandoned: bool) -> None:
         end = max(target.covered, *(target.reached(table) for table in COUNTED))
         if name.endswith(IMPORT_SUFFIX) and target.committed < target.covered:
             continue  # importing the file again brings what a table lacks
-        ahead = end > target.covered
         catch_up(target, end, ended=True)
-        if ahead and stream == newest and begun_after(folder) != newest:
+        if stream == newest and end > segments[-1].end_offset and begun_after(folder) != newest:
             with exclusive(folder / LOCK_FILE, f"recording into {folder.name}"):
                 begin_epoch(folder, newest)

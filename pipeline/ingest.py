@@ -14,7 +14,6 @@ the spool are counted there too and become a row in `gaps`.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import logging
 import os
@@ -173,8 +172,7 @@ def _ingest_stream(
     folder = root.stream(name)
     abandoned = folder.is_dir() and _heal_abandoned_tail(root, folder)
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
-    for stream, found in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
-        segments = list(found)
+    for stream, segments in _by_epoch(sealed_segments(folder)).items():
         if segments[-1].end_offset > kept.reached.get(stream, 0):
             target = Landing(kept.tables, stream)
             if mend_timeline(folder, target, segments):
@@ -196,6 +194,13 @@ def _ingest_stream(
             upto_offset=kept.reached[stream],
         )
     end_epochs(root, name, kept, abandoned=abandoned)
+
+
+def _by_epoch(segments: Sequence[SegmentInfo]) -> dict[str, list[SegmentInfo]]:
+    found: dict[str, list[SegmentInfo]] = {}
+    for segment in segments:
+        found.setdefault(segment.stream, []).append(segment)
+    return found
 
 
 def _heal_abandoned_tail(root: Root, folder: Path) -> bool:
