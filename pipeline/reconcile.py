@@ -64,7 +64,7 @@ def _write_off(target: Landing, upto: int) -> None:
             target.stream, name, lost,
         )  # fmt: skip
         app = f"{target.stream}/lost/{name}"
-        _append_gap(target, app, run, lost)
+        _append_gap(target, app, f"{target.origin(last)}.{name}", run, lost)
         row = coverage_row(run, target.venue, target.stream, rebuilt=True)
         table = pa.Table.from_pylist([row], schema=target.coverage.spec.arrow_schema)
         target.coverage.append(table, app=app, version=last, origin=target.origin(last))
@@ -116,7 +116,8 @@ def _rebuild(target: Landing, upto: int, *, ended: bool) -> None:
     lost = sum(_lacking(run, reached, witnesses) for run in pieces)
     silent = sum(run.end_offset - run.first_offset for run in pieces if not run.counts)
     if lost or (silent and ended and covered and witnesses.whole):
-        _append_gap(target, f"{target.stream}/restored", span, lost + silent)
+        origin = f"{target.origin(span.end_offset)}.restored"
+        _append_gap(target, f"{target.stream}/restored", origin, span, lost + silent)
         _count(rows[-1], "gaps", 1)
     concerned = [name for name in COUNTED if any(row[f"rows_{name}"] for row in rows)]
     target.cover_runs(rows, span.end_offset, concerned)
@@ -163,8 +164,8 @@ def _row_of(target: Landing, run: Run, witnesses: _Witnesses) -> dict[str, objec
     return coverage_row(run, target.venue, target.stream, rebuilt=True)
 
 
-def _append_gap(target: Landing, app: str, span: Run, lost: int) -> None:
+def _append_gap(target: Landing, app: str, origin: str, span: Run, lost: int) -> None:
+    """A row of `gaps`. Each has an `origin` of its own: files of one name and content would be one file."""
     gap = Gap(start_ns=span.start_ns, end_ns=span.end_ns, cause=CAUSE_RESTORED, records_lost=lost)
     rows = gap_rows([gap], [span.first_offset], target.venue, target.stream).drop_columns([OFFSET])
-    origin = target.origin(span.end_offset)
     target.table("gaps").append(rows, app=app, version=span.end_offset, origin=origin)

@@ -115,7 +115,8 @@ def held(root: Root) -> Holding:
 
 def assert_sound(root: Root) -> None:
     """`lake verify` finds nothing to say."""
-    assert verify(root).problems == []
+    problems = verify(root).problems
+    assert problems == [], problems
 
 
 def durable_frames(root: Root) -> list[bytes]:
