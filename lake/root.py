@@ -31,6 +31,7 @@ FORMAT: Final = "ticklake"
 FOLDERS: Final = (
     "spool", "tables", "staging", "retired", "heads", "manifests", "quarantine", "locks", "logs", "run",
 )  # fmt: skip
+_UNFINDABLE: Final = re.compile(r"%[0-9A-Fa-f]{2}|\\|[\x00-\x1f\x7f\ud800-\udfff]")
 STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -106,9 +107,11 @@ def open_root(path: Path, *, create: bool = False) -> Root:
     """Check the marker in `path` and return the root; with `create`, lay out an empty folder first.
 
     Raises:
-        RootError: not a lake, a foreign folder with files in it, or a layout of another version.
+        RootError: not a lake, a foreign folder with files in it, a layout of another version, or a name below which
+            no table can be found.
     """
     path = path.absolute()
+    _check_name(path)
     marker = path / MARKER
     if not marker.exists():
         if not create:
@@ -118,6 +121,17 @@ def open_root(path: Path, *, create: bool = False) -> Root:
         _lay_out(path, marker)
     _check_marker(marker)
     return Root(path)
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a folder that the Delta library would look for elsewhere: it decodes `%20` in names, and more."""
+    for one in (path, path.resolve()):
+        found = _UNFINDABLE.search(str(one))
+        if found:
+            what = "a backslash" if found[0] == "\\" else repr(found[0])
+            raise RootError(
+                f"{str(one)!r}: {what} in the name of a folder misleads Delta readers; give another folder"
+            )
 
 
 def _lay_out(path: Path, marker: Path) -> None:
