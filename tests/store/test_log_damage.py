@@ -52,6 +52,10 @@ def _forged(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def _copied_head(root: Root) -> None:
+    shutil.copy(head_path(root, "quotes"), head_path(root, "trades"))
+
+
 def _relabel(content: bytes) -> bytes:
     return content.replace(b'"family":"btc_option"', b'"family":"btc_gption"')
 
@@ -80,12 +84,12 @@ HARMS: dict[str, tuple[Callable[[Root], object], str]] = {
         "not as it was written",
     ),
     "the head of another table": (
-        lambda root: (Table.open(root, TABLES["quotes"]), shutil.copy(head_path(root, "quotes"), head_path(root, "trades"))),
+        lambda root: (Table.open(root, TABLES["quotes"]), _copied_head(root)),
         "not as it was written",
     ),
     "a stranger in the log": (lambda root: (_log(root) / "notes.txt").write_text("x"), "is no file of a log"),
     "a copied file": (
-        lambda root: shutil.copy(next(root.table("trades").rglob("c-*.parquet")), root.table("trades") / "copy.parquet"),
+        lambda root: shutil.copy(next(root.table("trades").rglob("c-*")), root.table("trades") / "copy.parquet"),
         "is no file of the table's log",
     ),
     "a checkpoint nobody made": (
@@ -169,7 +173,8 @@ for n in range(12, 90):
     while writer.poll() is None or not looks:
         assert log_damage(root, "trades") == []
         looks += 1
-    assert writer.returncode == 0, writer.communicate()[1]
+    _, errors = writer.communicate()
+    assert writer.returncode == 0, errors
 
 
 def test_a_label_that_is_not_the_paths_is_told_when_files_are_listed(root: Root) -> None:
