@@ -52,8 +52,8 @@ def _forged(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _copied_head(root: Root) -> None:
-    shutil.copy(head_path(root, "quotes"), head_path(root, "trades"))
+def _copied_head(root: Root) -> Path:
+    return Path(shutil.copy(head_path(root, "quotes"), head_path(root, "trades")))
 
 
 def _relabel(content: bytes) -> bytes:

@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Root:
 
 
 def by_arrow(root: Root) -> int:
-    return pad.dataset(root.table("trades"), format="parquet", partitioning="hive").count_rows()
+    return int(pad.dataset(root.table("trades"), format="parquet", partitioning="hive").count_rows())
 
 
 def by_duckdb(root: Root) -> int:
@@ -73,7 +73,8 @@ def test_a_pattern_counts_each_row_once_while_files_are_replaced(
     for first in range(0, ROWS, ROWS // 8):
         append(table, first, first + ROWS // 8)
     writer = start(root, REWRITE)
-    counted, told = [], []
+    counted: list[int] = []
+    told: list[str] = []
     while writer.poll() is None or not counted:
         try:
             counted.append(count(root))
