@@ -32,9 +32,10 @@ from lake.delta import Table
 from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
 from lake.durable import disk_full_told
-from lake.errors import CorruptionError, InputError
+from lake.errors import BusyError, CorruptionError, InputError
 from lake.leases import InUseError
 from lake.locks import exclusive
+from lake.manifests import ManifestSettings, make_manifests
 from lake.parquet import drop_duplicates, sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
@@ -94,6 +95,8 @@ class CompactReport:
     """What one run did."""
 
     rewritten: list[Rewritten] = field(default_factory=list)
+    manifests: dict[datetime.date, list[str]] = field(default_factory=dict)
+    """Days that have a new manifest, each with why."""
     damaged: list[str] = field(default_factory=list)
     put_off: list[str] = field(default_factory=list)
     """Partitions whose table was being read all the time; the next run rewrites them."""
@@ -123,8 +126,10 @@ def compact(
     tables: Sequence[str] | None = None,
     now: datetime.datetime | None = None,
     progress: Progress | None = None,
+    manifests: ManifestSettings | None = None,
 ) -> CompactReport:
-    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress.
+    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress; and make the
+    manifests of closed days that are finished.
 
     `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do. `progress`
     shows how far each table is.
@@ -158,9 +163,26 @@ def compact(
                 else:
                     (report.put_off if result.put_off else report.damaged).append(result.reason)
             table.tidy(now, grace=datetime.timedelta(hours=settings.grace_hours))
+    _make_manifests(root, manifests, now, progress, report)
     if report.damaged:
         raise CorruptionError("; ".join(report.damaged))
     return report
+
+
+def _make_manifests(
+    root: Root,
+    settings: ManifestSettings | None,
+    now: datetime.datetime,
+    progress: Progress | None,
+    report: CompactReport,
+) -> None:
+    try:
+        made = make_manifests(root, settings, now=now, progress=progress)
+    except BusyError as error:
+        log.info("manifests are left to another process: %s", error)
+        return
+    report.manifests = made.made
+    report.damaged += made.problems
 
 
 @dataclass(frozen=True, slots=True)
