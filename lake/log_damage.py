@@ -143,7 +143,7 @@ def _problems(root: Root, table: str, seen: _Seen, known: dict[int, bytes]) -> I
         if not (_is_known(path) or is_staging(path)):
             yield f"{path}: is no file of a log"
     first = head.first if head is not None else min(versions, default=0)
-    holes = sorted({*range(first, (head.version if head is not None else newest) + 1)} - set(versions))
+    holes = sorted({*range(first, newest + 1)} - set(versions))
     if holes:
         yield f"{log}: {_named(holes)} missing"
         return

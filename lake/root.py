@@ -37,6 +37,7 @@ FORMAT: Final = "ticklake"
 FOLDERS: Final = (
     "spool", "tables", "staging", "retired", "heads", "manifests", "quarantine", "locks", "logs", "run",
 )  # fmt: skip
+_UNFINDABLE: Final = re.compile(r"%[0-9A-Fa-f]{2}|\\|[\x00-\x1f\x7f\ud800-\udfff]")
 UNTRIED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
 STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -121,10 +122,11 @@ def open_root(path: Path, *, create: bool = False) -> Root:
     With `create`, which is how recording and importing begin, the file system is tried as well.
 
     Raises:
-        RootError: not a lake, a foreign folder with files in it, a layout of another version, or a file system
-            that lacks what a lake needs.
+        RootError: not a lake, a foreign folder with files in it, a layout of another version, a name below which
+            no table can be found, or a file system that lacks what a lake needs.
     """
     path = path.absolute()
+    _check_name(path)
     marker = path / MARKER
     forget(path)
     if not marker.exists():
@@ -138,6 +140,17 @@ def open_root(path: Path, *, create: bool = False) -> Root:
     if create:
         _try_out(path)
     return Root(path)
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a folder that the Delta library would look for elsewhere: it decodes `%20` in names, and more."""
+    for one in (path, path.resolve()):
+        found = _UNFINDABLE.search(str(one))
+        if found:
+            what = "a backslash" if found[0] == "\\" else repr(found[0])
+            raise RootError(
+                f"{str(one)!r}: {what} in the name of a folder misleads Delta readers; give another folder"
+            )
 
 
 def _try_out(path: Path) -> None:

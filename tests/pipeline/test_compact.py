@@ -11,6 +11,7 @@ import pytest
 
 from lake.delta import Table
 from lake.errors import CorruptionError, InputError
+from lake.leases import take_lease
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import SpoolSettings, SpoolWriter
@@ -23,7 +24,9 @@ STEPS = (
     "compact:after_read",
     "compact:before_replace",
     "delta:before_commit",
+    "delta:before_publish",
     "delta:after_commit",
+    "delta:after_exchange",
     "delta:after_fsync",
     "compact:after_replace",
     "delta:after_tidy_files",
@@ -181,3 +184,18 @@ def test_unknown_table_is_refused(recorded: Root) -> None:
     with pytest.raises(InputError, match="no table 'quote'; there are quotes, trades"):
         compact(recorded, tables=["quotes", "quote"])
     assert not any(recorded.tables.iterdir()), "nothing is begun"
+
+
+def test_what_is_being_read_is_rewritten_by_the_next_run(ingested: Root) -> None:
+    later = kit.days_after(ingested, 2)
+    wanted = {name: content(ingested, name) for name in kit.TICKS}
+    lease = take_lease(ingested, "trades")
+    assert lease is not None
+    report = compact(ingested, CompactSettings(wait_seconds=0), now=later)
+    assert report.put_off
+    assert all(where.startswith("trades/") for where in report.put_off)
+    assert {done.table for done in report.rewritten} >= {"quotes"}
+    lease.release()
+    again = compact(ingested, now=later)
+    assert {done.table for done in again.rewritten} == {"trades"}
+    assert {name: content(ingested, name) for name in kit.TICKS} == wanted
