@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 BENCHMARKS: Final = (
-    "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "query", "depth",
+    "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "verify", "query", "depth",
     "many_commits", "history", "greeks", "greeks_job", "surface", "full_load", "soak", "chaos",
     "backfill",
 )  # fmt: skip
