@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 BENCHMARKS: Final = (
-    "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "verify", "query", "depth",
+    "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "query", "depth",
     "many_commits", "history", "greeks", "greeks_job", "surface", "full_load", "soak", "chaos",
-    "backfill",
+    "backfill", "verify",
 )  # fmt: skip
 
 
