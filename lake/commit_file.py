@@ -100,7 +100,7 @@ def decode(content: bytes) -> Commit:
     lines = [json.loads(line) for line in content.splitlines()]
     if not lines or not all(isinstance(line, dict) for line in lines):
         raise ValueError("not one JSON object per line" if lines else "empty")
-    info = next((line["commitInfo"] for line in lines if "commitInfo" in line), {})
+    info: Any = next((line["commitInfo"] for line in lines if "commitInfo" in line), {})
     entry = info.get(METADATA_KEY, {}) if isinstance(info, dict) else {}
     actions = tuple(line for line in lines if "commitInfo" not in line)
     return Commit(content, actions, entry if isinstance(entry, dict) else {})

@@ -82,8 +82,16 @@ def exists(table: Path) -> bool:
 def last_checkpoint(log: Path) -> int:
     """Version of the newest checkpoint by its hint file; -1 where there is none or it is unreadable."""
     try:
-        return int(json.loads((log / LAST_CHECKPOINT).read_bytes())["version"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return hinted_version((log / LAST_CHECKPOINT).read_bytes())
+    except FileNotFoundError:
+        return -1
+
+
+def hinted_version(hint: bytes) -> int:
+    """The version that the bytes of a hint file name; -1 where they are unreadable."""
+    try:
+        return int(json.loads(hint)["version"])
+    except (ValueError, KeyError, TypeError):
         return -1
 
 
@@ -117,7 +125,7 @@ def repair_log(table: Path, quarantine: Path) -> list[Repair]:
 def checkpoint_damage(path: Path) -> str | None:
     """Why the checkpoint at `path` cannot be used; None where it can."""
     try:
-        pq.read_table(path, columns=["add.path", "txn.appId"])
+        pq.read_table(path, columns=["add.path", "txn.appId"], partitioning=None)
     except (pa.ArrowException, OSError) as error:
         return f"unreadable checkpoint ({type(error).__name__})"
     return None

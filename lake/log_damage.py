@@ -30,6 +30,7 @@ from lake.delta_log import (
 )
 from lake.errors import CorruptionError
 from lake.heads import Head, at_other_version, decode_head, head_path
+from lake.manifests.chain import HEAD_NAME
 from lake.root import Root
 from lake.swap import PENDING, SWAP, UPKEEP, whole
 from lake.tidying import files_below
@@ -89,7 +90,8 @@ def stray_files(root: Root, tables: Mapping[str, Any]) -> list[str]:
     found = []
     for path in files_below(root.heads):
         name = path.relative_to(root.heads)
-        if name.parent != Path() or not (name.stem in tables or _TEMPORARY.fullmatch(name.name)):
+        ours = name.stem in tables or name.name == HEAD_NAME or _TEMPORARY.fullmatch(name.name)
+        if name.parent != Path() or not ours:
             found.append(f"heads/{name}: is no head of a table")
     for path in files_below(root.staging):
         table, *rest = path.relative_to(root.staging).parts
@@ -141,7 +143,7 @@ def _problems(root: Root, table: str, seen: _Seen, known: dict[int, bytes]) -> I
         if not (_is_known(path) or is_staging(path)):
             yield f"{path}: is no file of a log"
     first = head.first if head is not None else min(versions, default=0)
-    holes = sorted({*range(first, (head.version if head is not None else newest) + 1)} - set(versions))
+    holes = sorted({*range(first, newest + 1)} - set(versions))
     if holes:
         yield f"{log}: {_named(holes)} missing"
         return

@@ -4,7 +4,8 @@ A closed day becomes one file; the day in progress is rolled up once it has coll
 rewrite is one atomic commit that removes the inputs and adds the output, so a reader sees the one or the
 other, and ingest may go on appending meanwhile. Before that commit the output is read back from the disk and
 held against the inputs: rows and content hash must come out even with what was dropped as duplicate.
-Inputs stay on the disk for a grace period, for readers that still have them open.
+Inputs leave the table's folder in that moment, and stay on the disk for a grace period. A partition of a table that
+is being read all the time is put off until the next run.
 
 Memory: a partition is rewritten in ranges of instruments, each of about `rows_in_memory` rows.
 """
@@ -31,8 +32,10 @@ from lake.delta import Table
 from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
 from lake.durable import disk_full_told
-from lake.errors import CorruptionError, InputError
+from lake.errors import BusyError, CorruptionError, InputError
+from lake.leases import InUseError
 from lake.locks import exclusive
+from lake.manifests import ManifestSettings, make_manifests
 from lake.parquet import drop_duplicates, sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
@@ -59,6 +62,9 @@ class CompactSettings:
     grace_hours: float = 24.0
     """Replaced files are deleted this many hours after their replacement."""
 
+    wait_seconds: float = 60.0
+    """So long a rewrite waits for queries over its table to end, before it is put off until the next run."""
+
     workers: int = 1
     """Processes to rewrite partitions in; each needs the memory above."""
 
@@ -66,8 +72,9 @@ class CompactSettings:
         for name in ("roll_up_files", "rows_in_memory", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        if self.grace_hours < 0:
-            raise ValueError("grace_hours must not be negative")
+        for name in ("grace_hours", "wait_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,11 @@ class CompactReport:
     """What one run did."""
 
     rewritten: list[Rewritten] = field(default_factory=list)
+    manifests: dict[datetime.date, list[str]] = field(default_factory=dict)
+    """Days that have a new manifest, each with why."""
     damaged: list[str] = field(default_factory=list)
+    put_off: list[str] = field(default_factory=list)
+    """Partitions whose table was being read all the time; the next run rewrites them."""
 
     def as_rows(self) -> list[dict[str, Any]]:
         """One row per rewritten partition, for display."""
@@ -115,8 +126,10 @@ def compact(
     tables: Sequence[str] | None = None,
     now: datetime.datetime | None = None,
     progress: Progress | None = None,
+    manifests: ManifestSettings | None = None,
 ) -> CompactReport:
-    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress.
+    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress; and make the
+    manifests of closed days that are finished.
 
     `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do. `progress`
     shows how far each table is.
@@ -143,16 +156,33 @@ def compact(
                 continue
             due = [] if table.spec.derived else _due(table, settings, days, now.date())
             job = partial(_rewrite_if_whole, root, name, settings)
-            results: Iterable[Rewritten | str] = executor(settings.workers).map(job, due)
+            results: Iterable[Rewritten | _NotRewritten] = executor(settings.workers).map(job, due)
             for result in progress(results, len(due)) if progress and due else results:
                 if isinstance(result, Rewritten):
                     report.rewritten.append(result)
                 else:
-                    report.damaged.append(result)
+                    (report.put_off if result.put_off else report.damaged).append(result.reason)
             table.tidy(now, grace=datetime.timedelta(hours=settings.grace_hours))
+    _make_manifests(root, manifests, now, progress, report)
     if report.damaged:
         raise CorruptionError("; ".join(report.damaged))
     return report
+
+
+def _make_manifests(
+    root: Root,
+    settings: ManifestSettings | None,
+    now: datetime.datetime,
+    progress: Progress | None,
+    report: CompactReport,
+) -> None:
+    try:
+        made = make_manifests(root, settings, now=now, progress=progress)
+    except BusyError as error:
+        log.info("manifests are left to another process: %s", error)
+        return
+    report.manifests = made.made
+    report.damaged += made.problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +217,26 @@ def _due(
     return due
 
 
-def _rewrite_if_whole(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> Rewritten | str:
-    """What became of a pile, or what is wrong with it: one that is damaged must not keep others from their turn."""
+@dataclass(frozen=True, slots=True)
+class _NotRewritten:
+    """Why a pile stays as it is: it is damaged, or `put_off` until the next run."""
+
+    reason: str
+    put_off: bool = False
+
+
+def _rewrite_if_whole(
+    root: Root, name: str, settings: CompactSettings, pile: _Pile
+) -> Rewritten | _NotRewritten:
+    """What became of a pile: one that is damaged or in use must not keep others from their turn."""
     try:
         return _rewrite(root, name, settings, pile)
     except CorruptionError as error:
-        return str(error)
+        return _NotRewritten(str(error))
+    except InUseError:
+        where = f"{name}/{pile.partition.folder if pile.partition else ''}"
+        log.warning("%s was being read all the time; its rewriting is put off until the next run", where)
+        return _NotRewritten(where, put_off=True)
 
 
 def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> Rewritten:
@@ -219,7 +263,7 @@ def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> R
         staged.append(file)
     _check_inputs(pile, name, hash_in)
     reach("compact:before_replace")
-    table.replace(pile.files, staged)
+    table.replace(pile.files, staged, readers_wait_s=settings.wait_seconds)
     reach("compact:after_replace")
     return Rewritten(
         table=name,

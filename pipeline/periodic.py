@@ -229,8 +229,8 @@ def _recorded(coverage: Table, since: dt.datetime) -> tuple[npt.NDArray[np.int64
         if end is not None and end < since:
             continue
         path = coverage.folder / file.path
-        with delta_errors(f"reading {path}"):
-            pieces.append(pq.read_table(path, columns=["start_ts", "end_ts"], partitioning=None))
+        with delta_errors(f"reading {path}"), coverage.open_file(file) as content:
+            pieces.append(pq.read_table(content, columns=["start_ts", "end_ts"], partitioning=None))
     if not pieces:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = pa.concat_tables(pieces)

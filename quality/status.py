@@ -73,13 +73,13 @@ def _table_figures(name: str, table: Table | None) -> dict[str, Any]:
         "bytes/row": round(size / rows, 1) if rows else None,
         "first": min((file.minimum[first] for file in files if first in file.minimum), default=None),
         "last": max((file.maximum[last] for file in files if last in file.maximum), default=None),
-        "trouble": _trouble(table.folder, files) if table else None,
+        "trouble": _trouble(table, files) if table else None,
     }
 
 
-def _trouble(folder: Path, files: Sequence[DataFile]) -> str | None:
+def _trouble(table: Table, files: Sequence[DataFile]) -> str | None:
     """What shows without reading a file that some of them are not as they were written."""
-    wrong = [file.path for file in files if _size(folder / file.path) != file.size]
+    wrong = [file.path for file in files if _size(table.path(file)) != file.size]
     return f"{len(wrong)} files are gone or cut short, first {wrong[0]}; see `lake verify`" if wrong else None
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from lake.delta import Table
 from lake.errors import LakeError, RootError
 from lake.log_damage import stray_files
+from lake.manifests import check_manifests
 from lake.root import FORMAT, LAYOUT_VERSION, MARKER, Root, open_root
 from lake.schema import TABLES
 from quality.verify.files import FileProver
@@ -45,6 +46,7 @@ def verify(root: Root, *, since_last: bool = False, remember: bool = False) -> V
     ledger = _ledger(snapshot, report)
     if ledger is not None:
         _account(snapshot, ledger, report)
+    report.problems += check_manifests(root, snapshot.tables).problems
     if remember:
         try:
             note(root, proven)

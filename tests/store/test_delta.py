@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from lake import delta_commit, delta_view
+from lake import commit_file, delta_commit, delta_view
 from lake.datafile import Partition, file_path, parse_path
 from lake.delta import Table
 from lake.errors import CommitFailedError, CorruptionError, SchemaDriftError
@@ -182,7 +182,7 @@ def test_checkpoints_forget_replaced_files_after_their_grace_period(
 ) -> None:
     append(table, 0, 5)
     append(table, 5, 9)
-    now_ms = delta_commit.now_ms
+    now_ms = commit_file.now_ms
     with monkeypatch.context() as patch:
         patch.setattr(delta_commit, "now_ms", lambda: now_ms() - hours_ago * 3_600_000)
         compact(table)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lake.delta import Table
 from lake.errors import RootError
+from lake.log_damage import log_damage
 from lake.root import FOLDERS, LAYOUT_VERSION, MARKER, open_root
+from tests.store.ticks import TRADES, append, compact, ids, new_root
 
 
 def test_created_root_is_recognised(tmp_path: Path) -> None:
@@ -58,3 +61,30 @@ def test_newer_and_foreign_markers_are_refused_with_advice(
 def test_stream_names_cannot_leave_the_spool(tmp_path: Path, name: str) -> None:
     with pytest.raises(RootError, match="stream name"):
         open_root(tmp_path, create=True).stream(name)
+
+
+@pytest.mark.parametrize("name", ["ticks%202024", "back\\slash", "%41", "new\nline"])
+def test_a_name_that_misleads_delta_readers_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(RootError, match="misleads Delta readers"):
+        open_root(tmp_path / name / "lake", create=True)
+    (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    with pytest.raises(RootError, match="misleads Delta readers"):
+        open_root(tmp_path / "link" / "lake", create=True)
+    assert list((tmp_path / name).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["50%", "a b ü#", "[a]*?", "date=2024-06-30", "family=spot", "q'\"&;~", "%zz"]
+)
+def test_a_table_is_found_below_a_folder_of_any_other_name(tmp_path: Path, name: str) -> None:
+    table = Table.open(new_root(tmp_path / name), TRADES)
+    append(table, 0, 3)
+    append(table, 3, 5)
+    compact(table)
+    assert ids(Table.open(table.root, TRADES)) == list(range(5))
+    for number in range(5, 60):
+        append(table, number, number + 1)
+    assert log_damage(table.root, "trades") == []
