@@ -97,16 +97,12 @@ def test_a_table_without_coverage_is_a_problem_that_ingest_mends(root: Root) -> 
     assert verify(root).problems == []
 
 
-def test_the_newest_segment_is_gone_although_all_of_it_was_durable(ingested: Root, tmp_path: Path) -> None:
+def test_the_newest_segment_is_gone_although_all_of_it_was_durable(tmp_path: Path) -> None:
     root = record_market(tmp_path / "lake", frames=300, instruments=12, segment_bytes=5_000)
     newest = sealed_segments(root.stream(STREAM))[-1]
     newest.path.unlink()
     said = f"records {newest.first_offset} to {newest.end_offset - 1} are gone"
-    told = [problem for problem in verify(root).problems if said in problem]
-    assert [who for who in ("closed.json", f"collect-{STREAM}.json") if any(who in one for one in told)] == [
-        "closed.json",
-        f"collect-{STREAM}.json",
-    ]
+    assert any(said in told and "closed.json has them durable" in told for told in verify(root).problems)
 
 
 def test_a_spool_of_an_older_day_beside_newer_tables(root: Root) -> None:
