@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from lake.beats import COLLECT, beat_path, read_beat, write_beat
+from lake.beats import COLLECT, beat_path, write_beat
 from lake.events import Gap, encode_event
 from lake.root import Root, open_root
 from lake.spool import RecordKind, SpoolWriter
@@ -22,6 +22,7 @@ from pipeline.bars import derive_bars
 from pipeline.compact import compact
 from pipeline.ingest import IngestSettings, ingest
 from quality.verify import verify
+from tests.ops.kit import collector_beat
 from tests.pipeline.kit import STREAM, durable_frames, record_market
 
 SPARE: Final = "serves no more: its records are in the tables"
@@ -199,15 +200,13 @@ def _record(root: Root, frames: list[bytes]) -> None:
 
 
 def _beat(root: Root, writer: SpoolWriter) -> None:
-    path = beat_path(root.run, COLLECT, STREAM)
-    beat = read_beat(path)
-    assert beat is not None
+    beat = collector_beat(stream=STREAM)
     assert beat.collector is not None
     spool = msgspec.structs.replace(
         beat.collector.spool, stream_id=writer.stream, durable_offset=writer.durable_offset
     )
     collector = msgspec.structs.replace(beat.collector, spool=spool)
-    write_beat(path, msgspec.structs.replace(beat, collector=collector))
+    write_beat(beat_path(root.run, COLLECT, STREAM), msgspec.structs.replace(beat, collector=collector))
 
 
 def _copy(root: Root, folder: Path) -> Root:
