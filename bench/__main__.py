@@ -16,7 +16,7 @@ from typing import Final
 BENCHMARKS: Final = (
     "socket_to_table", "durability", "receive", "spool", "decode", "sampled", "at_rest", "compaction", "query", "depth",
     "many_commits", "history", "greeks", "greeks_job", "surface", "full_load", "soak", "chaos",
-    "backfill",
+    "backfill", "verify",
 )  # fmt: skip
 
 

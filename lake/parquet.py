@@ -105,6 +105,11 @@ def drop_duplicates(rows: pa.Table, table: TableSpec, *, in_order: bool = False)
     return rows.filter(pa.array(keep)), len(dropped)
 
 
+def is_in_order(rows: pa.Table, key: tuple[str, ...]) -> bool:
+    """Whether `rows` are sorted by `key` already."""
+    return _is_identity(_order(rows, key))
+
+
 def _later_of_equals(rows: pa.Table, table: TableSpec) -> npt.NDArray[np.int64]:
     """Positions of the rows that repeat the natural key of one preferred to them."""
     hashes = row_hashes(rows, table.natural_key)

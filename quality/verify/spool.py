@@ -195,20 +195,21 @@ def _short(snapshot: Snapshot, folder: _Folder) -> Iterator[str]:
     if stream is not None:
         floors = [*floors, ("the table coverage", stream, snapshot.covered(stream))]
     for who, of, floor in floors:
-        ended = folder.identity not in (None, of)  # what an epoch lacked when the next began is on record
-        if ended or floor <= (end := folder.end(of)):
+        end = folder.end(of)
+        if folder.identity not in (None, of):  # what an epoch lacked when the next began is on record
             continue
-        kept = max(end, covered_now(snapshot, of))
-        if kept < floor:
+        if floor > end and (kept := max(end, covered_now(snapshot, of))) < floor:
             yield (
                 f"stream {of}: records {kept} to {floor - 1} are gone: {who} has them durable, {folder.path} ends at "
                 f"{end}; restore its newest segments from backup, or {RECORD}"
             )
-        elif of == stream or not folder.segments:
+        elif floor > end:
             yield (
                 f"stream {of}: {folder.path} ends at record {end}, {who} says {floor}: its newest segments are gone or "
                 f"of an older copy; what was in them is in the tables; {RECORD}"
             )
+        elif floor < end and who == str(folder.path / CLOSED_FILE):
+            yield f"{who}: says that {of} ended at record {floor}, and it goes on to {end}; `lake collect` removes it"
 
 
 def _ill_timed(ledger: Ledger, folder: _Folder) -> Iterator[str]:
