@@ -24,7 +24,8 @@ _SMILES: Final = """
 
 _SHOWN: Final = """
     SELECT instrument AS expiry, round((epoch_us(expiration_ts) - epoch_us(ts)) / 864e8, 2) AS days,
-        round(forward, 2) AS forward, round(atm, 2) AS atm, round(rr25, 2) AS rr25, round(bf25, 2) AS bf25,
+        round(forward, CASE WHEN forward < 100 THEN 6 ELSE 2 END) AS forward,
+        round(atm, 2) AS atm, round(rr25, 2) AS rr25, round(bf25, 2) AS bf25,
         coalesce(method, failure) AS smile, source, quotes, strikes, round(rmse, 3) AS error,
         round(max_error, 2) AS largest, butterfly, calendar
     FROM surface
