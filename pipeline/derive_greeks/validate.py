@@ -88,7 +88,7 @@ class Comparison:
         judged = "rmse" if name in GREEKS else "median"
         bound = self._bound(name, found["rms"] or 0.0)
         error = found[judged]
-        if error is None or found["rows"] < self.bounds.rows_min:
+        if error is None or (found["rows"] or 0) < self.bounds.rows_min:
             verdict = TOO_FEW
         else:
             verdict = PASSES if error <= bound else FAILS
