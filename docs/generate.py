@@ -27,12 +27,21 @@ def cli_reference() -> str:
     group: Any = typer.main.get_command(app)
     parts = ["# The `lake` command\n", "Generated from the command itself by `make docs`.\n"]
     parts += ["Global options come before the verb: `lake --root DIR VERB …`.\n", _options(group)]
-    for name, command in group.commands.items():
+    for name, command in _verbs(group):
         text, _, example = command.help.partition("Example: ")
         parts.append(f"## lake {name}\n\n{' '.join(text.split())}\n")
         parts.append(f"```\n{' '.join(example.split())}\n```\n")
         parts.append(_options(command))
     return "\n".join(parts)
+
+
+def _verbs(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Every command by its full name, those of groups after their group."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        found.append((f"{prefix}{name}", command))
+        found += _verbs(command, f"{prefix}{name} ") if hasattr(command, "commands") else []
+    return found
 
 
 def _options(command: Any) -> str:

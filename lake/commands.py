@@ -1,15 +1,16 @@
-"""`lake book`."""
+"""`lake book` and `lake snapshot`."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lake.display import plain, show
+from lake.display import plain, show, working
 from lake.invocation import Invocation, JsonFlag, as_instant
 
 
@@ -44,3 +45,22 @@ def book(
     if found.reason is not None:
         typer.echo(f"lake: the book of {instrument} at {at} is not known: {found.reason}", err=True)
         raise typer.Exit(1)
+
+
+def snapshot(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the copy.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy the lake as it is at this moment, while it records: by links where the copy is on the same file system.
+
+    Example: lake --root data snapshot /volume1/lake-copy
+    """
+    from lake.snapshot import snapshot as copy_lake
+
+    this: Invocation = context.obj
+    with working(f"copying to {folder}") as tell:
+        report = copy_lake(this.root(), folder, tell=tell)
+    show([report.as_row()], title=f"copied to {folder}", as_json=as_json)
+    for note in report.notes:
+        typer.echo(f"lake: {note}", err=True)

@@ -26,9 +26,14 @@ Handlers branch on the type and never on the text of a message.
 
 from __future__ import annotations
 
+from lake.redaction import redact
+
 
 class LakeError(Exception):
-    """Base of every error this project raises on purpose; its text is one line for a person."""
+    """Base of every error this project raises on purpose; its text is one line for a person, without secrets."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class InputError(LakeError):

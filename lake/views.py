@@ -26,6 +26,7 @@ from lake.errors import CorruptionError, LakeError, LimitExceededError, QueryErr
 from lake.exact import as_sent_sql
 from lake.file_pruning import planned_scans, prune
 from lake.interruptible import Interruptible
+from lake.leases import Lease, take_lease
 from lake.plain_paths import plain_name
 from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
@@ -76,6 +77,21 @@ class Extension:
             connection.execute(f'CREATE VIEW "{name}" AS {statement}')
 
 
+class Rows:
+    """The rows of an answer, all of them there."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row; None after the last."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows that are left."""
+        return list(self._rows)
+
+
 class Connection:
     """SQL over one lake, read only; make it with `connect`, use it in a `with` block.
 
@@ -89,6 +105,8 @@ class Connection:
         self._settings = settings
         self._tables = Tables(root)
         self._filled: set[str] = set()
+        self._root = root
+        self._leases: list[Lease] = []
         self._place = str(root.tables)
         self._planner = duckdb.connect(":memory:")
         self._sql = duckdb.connect(":memory:")
@@ -132,6 +150,7 @@ class Connection:
         self._opened.close()
 
     def _close(self) -> None:
+        self._release()
         self._aside.close()
         self._planner.close()
         self._sql.close()
@@ -140,21 +159,27 @@ class Connection:
         self._planner.interrupt()
         self._sql.interrupt()
 
-    def execute(self, statement: str, parameters: Parameters = None) -> duckdb.DuckDBPyConnection:
-        """Run one reading statement; fetch from what is returned.
+    def execute(self, statement: str, parameters: Parameters = None) -> Rows:
+        """Run one reading statement to its end; fetch from what is returned.
 
         Raises:
             QueryError: not one reading statement, or DuckDB refused it; the message is DuckDB's.
             CorruptionError: a file of the lake cannot be read.
             LimitExceededError: it needs more than the settings allow.
         """
-        self._prepare(statement, parameters)
-        return self._run(lambda: self._sql.execute(statement, parameters))
+        try:
+            self._prepare(statement, parameters)
+            return Rows(self._run(lambda: self._sql.execute(statement, parameters).fetchall()))
+        finally:
+            self._release()
 
     def query(self, statement: str, parameters: Parameters = None) -> pa.Table:
         """As `execute`; the whole answer as Arrow."""
-        self._prepare(statement, parameters)
-        answer: pa.Table = self._run(lambda: self._sql.sql(statement, params=parameters).to_arrow_table())
+        try:
+            self._prepare(statement, parameters)
+            answer: pa.Table = self._run(lambda: self._sql.sql(statement, params=parameters).to_arrow_table())
+        finally:
+            self._release()
         return answer.rename_columns(distinct(answer.column_names))
 
     def stream(
@@ -171,12 +196,23 @@ class Connection:
         return schema, self._batches(reader, names)
 
     def _batches(self, reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pa.RecordBatch]:
-        with reader:
-            while (batch := self._run(lambda: next(reader, None))) is not None:
-                yield batch.rename_columns(names)
+        leases = self._leases
+        try:
+            with reader:
+                while (batch := self._run(lambda: next(reader, None))) is not None:
+                    yield batch.rename_columns(names)
+        finally:
+            if self._leases is leases:
+                self._release()
+
+    def _release(self) -> None:
+        for lease in self._leases:
+            lease.release()
+        self._leases = []
 
     def _prepare(self, statement: str, parameters: Parameters) -> None:
-        """Make sure that the statement only reads, and give the views the files it needs."""
+        """Make sure that the statement only reads, and give the views the files it needs, which stay in place."""
+        self._release()
         self._aside.allow(self._settings.seconds)
         self._run(lambda: self._admit(statement, parameters))
 
@@ -185,7 +221,9 @@ class Connection:
         check_syntax(self._planner, inner)
         nodes = plan(self._planner, inner, parameters)
         check_plan(nodes)
-        for name, scans in planned_scans(nodes, inner, TABLES).items():
+        for name, scans in sorted(planned_scans(nodes, inner, TABLES).items()):
+            if lease := take_lease(self._root, name):
+                self._leases.append(lease)
             table = self._tables.find(name)
             paths = prune(table.listing(), scans, TABLES[name].period) if table else []
             if not paths:

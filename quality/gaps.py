@@ -6,6 +6,11 @@ from typing import Any, Final
 
 from lake.views import Connection
 
+LAST_TIME: Final = "9999-12-31 23:59:59.999999+00"
+"""The latest that can be shown; a venue may name any."""
+RECORDS_MAX: Final = 2**63 - 1
+"""The most that can be counted; sums beyond it are given as this."""
+
 _TOLD: Final = """
     SELECT * FROM gaps AS one WHERE healed OR NOT EXISTS (SELECT 1 FROM gaps AS other WHERE other.healed
         AND other.stream = one.stream AND other.cause = one.cause AND other.start_ts = one.start_ts
@@ -14,16 +19,19 @@ _TOLD: Final = """
         AND other.instrument IS NOT DISTINCT FROM one.instrument)
 """
 _BY_CAUSE: Final = f"""
-    WITH told AS ({_TOLD}), ordered AS (
-        SELECT *, max(end_ts) OVER (PARTITION BY cause ORDER BY start_ts, end_ts
+    WITH told AS (
+        SELECT *, epoch_us(start_ts)::HUGEINT AS start_us, epoch_us(end_ts)::HUGEINT AS end_us FROM ({_TOLD})
+    ), ordered AS (
+        SELECT *, max(end_us) OVER (PARTITION BY cause ORDER BY start_us, end_us
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached FROM told
     )
-    SELECT cause, count(*) FILTER (reached IS NULL OR start_ts > reached) AS outages,
+    SELECT cause, count(*) FILTER (reached IS NULL OR start_us > reached) AS outages,
         count(*) AS gaps, count(*) FILTER (healed) AS healed,
-        round(sum(greatest(0, epoch(end_ts) - epoch(greatest(start_ts, coalesce(reached, start_ts))))), 3) AS seconds,
-        max(end_ts) AS last_end, sum(records_lost::DOUBLE) AS records_lost
+        round(sum(greatest(0, end_us - greatest(start_us, coalesce(reached, start_us)))::DOUBLE / 1e6), 3) AS seconds,
+        least(max(end_ts), TIMESTAMPTZ '{LAST_TIME}') AS last_end,
+        greatest(least(sum(records_lost::HUGEINT), {RECORDS_MAX}), -{RECORDS_MAX})::BIGINT AS records_lost
     FROM ordered GROUP BY cause ORDER BY seconds DESC
-"""  # noqa: S608 - our own text
+"""  # noqa: S608 - our own text and numbers
 
 
 def gaps_by_cause(sql: Connection) -> list[dict[str, Any]]:
@@ -33,9 +41,4 @@ def gaps_by_cause(sql: Connection) -> list[dict[str, Any]]:
     `seconds` is the time in which at least one was open: rows that overlap count once. A gap that was told when a
     collector stopped, and again when the next one had healed it, counts as healed.
     """
-    rows: list[dict[str, Any]] = sql.query(_BY_CAUSE).to_pylist()
-    # As many as the sum can say: a venue may number its trades so wildly that the sums of them fit no integer.
-    return [
-        {**row, "records_lost": None if row["records_lost"] is None else int(row["records_lost"])}
-        for row in rows
-    ]
+    return list(sql.query(_BY_CAUSE).to_pylist())

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from collectors.daemon import record
-from collectors.settings import SERIES, CollectorSettings
+from collectors.settings import SERIES
 from collectors.simulator import Sent, SimulatorSettings
 from collectors.simulator.account import frame_hash
 from collectors.simulator.process import start
@@ -21,8 +20,8 @@ from lake.views import query
 from pipeline.chain import chain_rows
 from pipeline.compact import compact
 from pipeline.ingest import ingest
-from tests.pipeline.kit import assert_sound
-from tests.system.kit import STREAM, account_by_session, records
+from tests.pipeline.kit import assert_sound, record_all
+from tests.system.kit import account_by_session, records
 
 FRAMES = 12_000
 TABLE_OF = {
@@ -78,8 +77,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     root, account = open_root(folder / "lake", create=True), folder / "account.jsonl"
     settings = SimulatorSettings(instruments=80, rate=0, hold=True, max_frames=FRAMES, account=account)
     with start(settings) as venue:
-        chosen = CollectorSettings(ws_url=venue.ws_url, rest_url=venue.rest_url, series=SERIES)
-        summary = record(root, chosen, SpoolSettings(), stream=STREAM, seconds=4)
+        summary = record_all(root, venue, SpoolSettings(), series=SERIES)
     assert summary.channels_missing == ()
     ingest(root)
     frames = [r.payload for r in records(root) if r.is_frame]
