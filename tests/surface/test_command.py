@@ -50,7 +50,7 @@ def test_a_lake_that_cannot_be_written_shows_an_instant_and_keeps_nothing(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda path, mode: False)
+        patch.setattr(os, "access", lambda path, mode, **_: mode == os.R_OK)
         found = lake(root, "--at", "2026-03-02T11:30", "--json")
         assert not root.table("surface").exists()
         assert "--png" in lake(root, "--at", "2026-03-02T11:30", "--png", "x.png", code=2)
