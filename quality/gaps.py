@@ -29,6 +29,7 @@ _BY_CAUSE: Final = f"""
         count(*) AS gaps, count(*) FILTER (healed) AS healed,
         round(sum(greatest(0, end_us - greatest(start_us, coalesce(reached, start_us)))::DOUBLE / 1e6), 3) AS seconds,
         least(max(end_ts), TIMESTAMPTZ '{LAST_TIME}') AS last_end,
+        -- `least` passes over null, which would make the most of what nobody counted.
         CASE WHEN count(records_lost) > 0
             THEN greatest(least(sum(records_lost::HUGEINT), {RECORDS_MAX}), -{RECORDS_MAX})::BIGINT END AS records_lost
     FROM ordered GROUP BY cause ORDER BY seconds DESC

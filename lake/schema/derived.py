@@ -6,6 +6,7 @@ from typing import Final
 
 from lake.schema.shared import EVENT
 from lake.schema.spec import (
+    UNROUNDED,
     ColumnSpec,
     Encoding,
     TableSpec,
@@ -71,6 +72,11 @@ _GREEKS: Final = (
     flag("bid_undetermined", "Whether there is a bid, and no volatility that gives it."),
     flag("ask_undetermined", "Likewise of the ask."),
     flag("undetermined", "Likewise of the price that iv belongs to."),
+    text(
+        UNROUNDED,
+        "JSON object, column: number before rounding, of forward, vega, theta and rho where the forward is below "
+        "100 and the decimals of these columns are too few; the SQL views put the two together.",
+    ),
 )
 
 SPECS: Final = (

@@ -25,7 +25,8 @@ import pyarrow as pa
 
 from collectors.deribit.names import parse_name
 from lake.errors import InputError
-from lake.exact import to_floats
+from lake.exact import as_sent, to_floats
+from lake.schema import UNROUNDED
 from pipeline.derive_greeks.partition import row_groups
 from pipeline.derive_greeks.terms import Listing, TermsOf, microseconds, named_codes, terms_of
 
@@ -96,14 +97,14 @@ class Forwards:
     @cached_property
     def _underlying_price(self) -> Curves:
         points = _Points()
-        for rows in row_groups(self._quotes, ("instrument", "ts", "underlying_price")):
+        for rows in row_groups(self._quotes, ("instrument", "ts", "underlying_price", UNROUNDED)):
             codes, names = named_codes(rows["instrument"])
             terms = terms_of(names, self._listing)
             points.add(
                 terms.chains,
                 terms.chain[codes],
                 microseconds(rows["ts"]),
-                to_floats(rows["underlying_price"]),
+                as_sent(rows, "underlying_price"),
             )
         return points.curves()
 

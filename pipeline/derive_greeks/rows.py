@@ -1,11 +1,14 @@
 """Rows of `greeks` from rows of `quotes`, `trades` and `candles`.
 
 A number is stored with the decimals of its column, like the venue's own; a residual is what the venue's number lacks to
-ours once that is rounded as the venue rounds, so that zero means the same number.
+ours once that is rounded as the venue rounds, so that zero means the same number. Of coins worth little, what the
+decimals are too few for stands in `unrounded` besides.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +31,11 @@ SPEC: Final = TABLES["greeks"]
 RESOLUTION_US: Final = {name: length_ms * 1000 for name, length_ms in CHART_RESOLUTIONS.values()}
 VENUE_IV: Final = {"bid_iv": "bid_iv", "ask_iv": "ask_iv", "iv": "mark_iv"}
 """Our volatilities of a quote and the columns of `quotes` with the venue's."""
+CHEAP_MAX: Final = 100.0
+"""Below this forward, decimals that were chosen for coins of thousands of USD are a visible part of a number."""
+IN_CURRENCY: Final = ("vega", "theta", "rho")
+"""Greeks that are as small as the coin is cheap."""
+DIGITS: Final = 12
 _OPTION_TYPES: Final = ("put", "call")
 _VOLATILITY_SOURCES: Final = ("own", "venue")
 _IDENTITY: Final = ("venue", "instrument", "ts", "recv_ts")
@@ -99,6 +107,7 @@ def stored(source: Source, rows: pa.Table, found: Derived) -> pa.Table:
             columns[f"residual_{name}"] = _residuals(f"residual_{name}", own, found.sent[name])
     for name in ("final_averaging", "bid_undetermined", "ask_undetermined", "undetermined"):
         columns[name] = pa.array(getattr(made, name))
+    columns[UNROUNDED] = _unrounded(found)
     arrays = [columns.get(column.name, pa.nulls(len(rows), column.type)) for column in SPEC.columns]
     fields = [
         pa.field(column.name, array.type, column.nullable)
@@ -164,6 +173,22 @@ def _decimals(name: str, numbers: Floats) -> Array:
     kind = SPEC.column(name).type
     units, _, valid = to_units(numbers, kind.scale)
     return decimal_array(units, kind, None if valid.all() else valid)
+
+
+def _unrounded(found: Derived) -> Array:
+    """Of each row whose coin is worth little, a JSON object of the numbers that the decimals of their columns are too
+    few for; null for all others, whose numbers are large."""
+    texts: list[str | None] = [None] * len(found.forward)
+    columns = {"forward": found.forward, **{name: getattr(found.values, name) for name in IN_CURRENCY}}
+    for row in np.flatnonzero(found.forward < CHEAP_MAX).tolist():
+        told = {name: float(f"{numbers[row]:.{DIGITS}g}") for name, numbers in columns.items()}
+        finer = {
+            name: number
+            for name, number in told.items()
+            if math.isfinite(number) and number != round(number, SPEC.column(name).type.scale)
+        }
+        texts[row] = json.dumps(finer, separators=(",", ":")) if finer else None
+    return pa.array(texts, pa.string())
 
 
 def _residuals(name: str, own: Floats, sent: Floats) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from pipeline.derivation import Progress, by_partition
 from pipeline.derive_greeks.errors import Errors
 from pipeline.derive_greeks.partition import ranges
 from pipeline.derive_greeks.rows import QUOTES, Derived, derive
-from pipeline.derive_greeks.settings import GreeksSettings
+from pipeline.derive_greeks.settings import GreeksSettings, ValidateSettings
 from pipeline.derive_greeks.terms import listings, listings_version
 from pipeline.derive_greeks.values import GREEKS, Floats, Mask
 from pipeline.executor import executor
@@ -40,21 +40,16 @@ EVERYWHERE: Final = "all"
 MARK_STEP: Final = 1e-4  # the venue's marks have four decimals
 IV_STEP: Final = 0.01  # and its volatilities two, in percent
 
-RMSE_PERCENT_MAX: Final = {"delta": 0.005, "vega": 0.005, "rho": 0.005, "theta": 0.02}
-"""The error may be so many percent of the root mean square of the venue's numbers, or its rounding to five decimals."""
-ROUNDING_MAX: Final = 3e-6
-"""RMSE of numbers rounded to five decimals: 1e-5 / sqrt(12) = 2.9e-6. Gamma has no other bound."""
-IV_MEDIAN_MAX: Final = 0.005
-"""Percent: half of the venue's last decimal. The median, because quotes are not atomic: a price may be newer than its
-volatility."""
-KNOWN_PERCENT_MIN: Final = 95.0
-"""So many percent of the marks must have a volatility."""
+PASSES, FAILS, TOO_FEW = "passes", "fails", "too few rows"
+NEEDED: Final = (*GREEKS, "iv")
+"""What must have been compared; whether there are bids and asks is up to the market."""
 
 
 @dataclass(slots=True)
 class Comparison:
     """What was compared, and how it came out; comparisons of several partitions add up."""
 
+    bounds: ValidateSettings = field(default_factory=ValidateSettings)
     counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, Errors] = field(default_factory=lambda: {m: Errors(len(BUCKETS)) for m in MEASURES})
 
@@ -67,16 +62,60 @@ class Comparison:
     @property
     def problems(self) -> list[str]:
         """Each bound that does not hold, in words; empty when all do."""
-        found = [text for name, errors in self.errors.items() for text in _judged(name, errors)]
-        marks, known = self.counts["marks"], self.counts["marks with volatility"]
-        if marks and 100 * known / marks < KNOWN_PERCENT_MIN:
+        bounds, counts = self.bounds, self.counts
+        found = []
+        contradicting = counts["mark_iv contradicts mark_price"]
+        judged = counts["compared"] + contradicting
+        if judged and 100 * contradicting / judged > bounds.contradicting_percent:
             found.append(
-                f"{100 * known / marks:.2f} % of the marks have a volatility, not {KNOWN_PERCENT_MIN:g} %"
+                f"{100 * contradicting / judged:.2f} % of the quotes have a mark_iv that contradicts their mark_price, "
+                f"the bound is {bounds.contradicting_percent:g} %"
+            )
+        if counts["compared"] < bounds.rows_min:
+            found.append(f"{counts['compared']} quotes can be compared, {bounds.rows_min} are needed")
+        else:
+            found += [text for name in MEASURES for text in self._objections(name)]
+        marks, known = counts["marks"], counts["marks with volatility"]
+        if marks and 100 * known / marks < bounds.known_percent:
+            found.append(
+                f"{100 * known / marks:.2f} % of the marks have a volatility, not {bounds.known_percent:g} %"
             )
         return found
 
+    def _verdict(self, name: str) -> dict[str, Any]:
+        """Of one measure over all moneyness: what was found, the bound, and whether it holds."""
+        found = self.errors[name].figures(range(len(BUCKETS)))
+        judged = "rmse" if name in GREEKS else "median"
+        bound = self._bound(name, found["rms"] or 0.0)
+        error = found[judged]
+        if error is None or (found["rows"] or 0) < self.bounds.rows_min:
+            verdict = TOO_FEW
+        else:
+            verdict = PASSES if error <= bound else FAILS
+        shown = {key: _rounded(found[key]) for key in ("median", "rmse", "rms", "rmse %")}
+        return {
+            "measure": name, "rows": found["rows"], **shown, "judged": judged, "bound": _rounded(bound),
+            "verdict": verdict,
+        }  # fmt: skip
+
+    def _bound(self, name: str, rms: float) -> float:
+        if name not in GREEKS:
+            return self.bounds.iv_median_points if name == "iv" else self.bounds.quote_iv_median_points
+        percent = 0.0 if name == "gamma" else float(getattr(self.bounds, f"{name}_rmse_percent"))
+        return max(self.bounds.rounding_rmse, rms * percent / 100)
+
+    def _objections(self, name: str) -> Iterator[str]:
+        told = self._verdict(name)
+        if told["verdict"] == FAILS and name in GREEKS:
+            yield f"{name}: RMSE {told['rmse']:.3g} against the venue's, the bound is {told['bound']:.3g}"
+        elif told["verdict"] == FAILS:
+            error, bound = told["median"], told["bound"]
+            yield f"{name}: median error {error:.3g} points against the venue's, the bound is {bound:g}"
+        elif told["verdict"] == TOO_FEW and name in NEEDED:
+            yield f"{name}: {told['rows']} rows can be compared, {self.bounds.rows_min} are needed"
+
     def as_sections(self) -> dict[str, list[dict[str, Any]]]:
-        """For display: what was compared, errors by measure and moneyness, and the worst rows of each measure."""
+        """For display: what was compared, errors by measure and moneyness, worst rows, and a verdict each."""
         everywhere = list(range(len(BUCKETS)))
         spans = [(EVERYWHERE, everywhere), *((name, [i]) for i, name in enumerate(BUCKETS))]
         errors = [
@@ -90,7 +129,8 @@ class Comparison:
             for error, row in self.errors[name].worst
         ]
         counted = [{"quotes": name, "count": count} for name, count in self.counts.items()]
-        return {"compared": counted, "errors": errors, "worst": worst}
+        verdicts = [self._verdict(name) for name in MEASURES]
+        return {"compared": counted, "errors": errors, "worst": worst, "verdicts": verdicts}
 
 
 def _figures(errors: Errors, buckets: list[int]) -> dict[str, Any]:
@@ -101,19 +141,6 @@ def _figures(errors: Errors, buckets: list[int]) -> dict[str, Any]:
 
 def _rounded(number: float | None) -> float | None:
     return None if number is None else float(f"{number:.3g}")
-
-
-def _judged(name: str, errors: Errors) -> Iterable[str]:
-    found = errors.figures(range(len(BUCKETS)))
-    rms, rmse, median = found["rms"], found["rmse"], found["median"]
-    if rms is None or rmse is None or median is None:
-        return
-    if name in GREEKS:
-        bound = max(ROUNDING_MAX, rms * RMSE_PERCENT_MAX.get(name, 0.0) / 100)
-        if rmse > bound:
-            yield f"{name}: RMSE {rmse:.3g} against the venue's, the bound is {bound:.3g}"
-    elif name != "iv" and median > IV_MEDIAN_MAX:
-        yield f"{name}: median error {median:.3g} points against the venue's, the bound is {IV_MEDIAN_MAX:g}"
 
 
 def validate_greeks(
@@ -139,7 +166,7 @@ def validate_greeks(
         raise InputError("no quotes of options to compare with; record some, or give another --date")
     job = partial(_compare, root, settings.rows_in_memory, listings_version(root))
     results: Iterable[Comparison] = executor(settings.workers).map(job, work)
-    total = Comparison()
+    total = Comparison(settings.validate)
     for one in progress(results, len(work)) if progress else results:
         total.merge(one)
     return total

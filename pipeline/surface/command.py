@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lake.display import progress
+from lake.errors import InputError
 from lake.instants import EPOCH, from_us
 from lake.root import Root
-from pipeline.surface.history import constant_maturity, smile_rows
-from pipeline.surface.job import Spans, compute, recorded_spans
+from pipeline.surface.history import constant_maturity, shown, smile_rows
+from pipeline.surface.job import Spans, compute, fitted, recorded_spans
 from pipeline.surface.settings import SurfaceSettings
 
 LAST: Final = "last"
@@ -66,6 +68,8 @@ def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path |
     recorded = recorded_spans(root, selection.currencies)
     if selection.last:
         selection = dataclasses.replace(selection, at=_last(recorded.values()), last=False)
+    if selection.at is not None and not os.access(root.tables, os.W_OK):
+        return _unstored(root, settings, selection, sorted(recorded), png)
     computed = compute(
         root,
         settings,
@@ -93,8 +97,29 @@ def run(root: Root, settings: SurfaceSettings, selection: Selection, png: Path |
         rows = [
             {"family": family, **row} for family in wanted for row in smile_rows(root, family, selection.at)
         ]
-        return Outcome(f"surface at {selection.at:%Y-%m-%d %H:%M:%S} UTC", rows, pictures)
+        return Outcome(_title(selection.at), rows, pictures)
     return Outcome("surfaces computed", [one.as_row() for one in computed], pictures)
+
+
+def _unstored(
+    root: Root, settings: SurfaceSettings, selection: Selection, families: Sequence[str], png: Path | None
+) -> Outcome:
+    """One instant of a lake that cannot be written: what is not in the table is fitted for this answer alone."""
+    assert selection.at is not None
+    if png is not None or selection.maturities:
+        raise InputError(
+            f"{root.path} cannot be written, and only stored surfaces are drawn: leave out --png and --maturity"
+        )
+    found = fitted(root, settings, selection.at, selection.currencies)
+    rows = []
+    for family in families:
+        told = shown(found[family]) if family in found else smile_rows(root, family, selection.at)
+        rows += [{"family": family, **row} for row in told]
+    return Outcome(f"{_title(selection.at)}, not stored", rows, [])
+
+
+def _title(at: dt.datetime) -> str:
+    return f"surface at {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _last(recorded: Iterable[Spans]) -> dt.datetime:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
+import pyarrow as pa
+
 from lake.instants import from_us
 from lake.root import Root
 from lake.views import connect
@@ -22,15 +24,14 @@ _SMILES: Final = """
     ORDER BY ts, expiry
 """
 
-_SHOWN: Final = """
-    SELECT instrument AS expiry, round((epoch_us(expiration_ts) - epoch_us(ts)) / 864e8, 2) AS days,
-        round(forward, 2) AS forward, round(atm, 2) AS atm, round(rr25, 2) AS rr25, round(bf25, 2) AS bf25,
-        coalesce(method, failure) AS smile, source, quotes, strikes, round(rmse, 3) AS error,
-        round(max_error, 2) AS largest, butterfly, calendar
-    FROM surface
-    WHERE family = $family AND ts = $at
-    ORDER BY expiration_ts
-"""
+ONE_DAY: Final = dt.timedelta(days=1)
+_TOLD: Final = (
+    "instrument", "ts", "expiration_ts", "forward", "atm", "rr25", "bf25", "method", "failure", "source", "quotes",
+    "strikes", "rmse", "max_error", "butterfly", "calendar",
+)  # fmt: skip
+_SHOWN: Final = f"SELECT {', '.join(_TOLD)} FROM surface WHERE family = $family AND ts = $at"  # noqa: S608 - our own names
+CHEAP_MAX: Final = 100.0
+"""Forwards below are shown with six decimals, for two would be too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,30 @@ def constant_maturity(
 def smile_rows(root: Root, family: str, at: dt.datetime) -> list[dict[str, Any]]:
     """What the table says of one instant, one row per expiry, for display."""
     with connect(root) as connection:
-        rows: list[dict[str, Any]] = connection.query(_SHOWN, {"family": family, "at": at}).to_pylist()
-    return rows
+        return shown(connection.query(_SHOWN, {"family": family, "at": at}))
+
+
+def shown(rows: pa.Table) -> list[dict[str, Any]]:
+    """Rows of the table, by expiry, for display."""
+    return [
+        {
+            "expiry": row["instrument"],
+            "days": round((row["expiration_ts"] - row["ts"]) / ONE_DAY, 2),
+            "forward": _rounded(row["forward"], 6 if (row["forward"] or 0) < CHEAP_MAX else 2),
+            **{name: _rounded(row[name], 2) for name in ("atm", "rr25", "bf25")},
+            "smile": row["method"] or row["failure"],
+            **{name: row[name] for name in ("source", "quotes", "strikes")},
+            "error": _rounded(row["rmse"], 3),
+            "largest": _rounded(row["max_error"], 2),
+            "butterfly": row["butterfly"],
+            "calendar": row["calendar"],
+        }
+        for row in rows.select(_TOLD).sort_by("expiration_ts").to_pylist()
+    ]
+
+
+def _rounded(number: float | None, digits: int) -> float | None:
+    return None if number is None else round(number, digits)
 
 
 def last_instant(root: Root, family: str, first: dt.datetime, last: dt.datetime) -> dt.datetime | None:

@@ -118,6 +118,18 @@ def compute(
     return computed
 
 
+def fitted(
+    root: Root, settings: SurfaceSettings, at: dt.datetime, currencies: Sequence[str] | None
+) -> dict[str, pa.Table]:
+    """The rows of the instant `at` by family, stored nowhere: for a lake that cannot be written.
+
+    Raises:
+        InputError: there are no quotes of such options, or none yet at that instant.
+    """
+    due = _due(root, None, at, DAY_US, currencies, round(settings.max_age_minutes * 60e6))
+    return {work.family: _rows(root, settings, work) for work in due}
+
+
 def snapshot(
     root: Root, family: str, at: dt.datetime, settings: SurfaceSettings | None = None
 ) -> list[Smile]:

@@ -327,5 +327,6 @@ def test_rows_may_only_be_superseded_in_a_derived_table_and_one_partition(tmp_pa
     [("rows_in_memory", 0), ("workers", 0), ("quotes_every_s", -1), ("forward_max_age_s", -1)],
 )
 def test_settings_refuse_nonsense(name: str, value: int) -> None:
+    given: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=name):
-        GreeksSettings(**{name: value})
+        GreeksSettings(**given)

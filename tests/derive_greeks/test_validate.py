@@ -16,7 +16,8 @@ from cli import app
 from lake.errors import InputError
 from lake.root import Root
 from lake.views import query
-from pipeline.derive_greeks import GreeksSettings, derive_greeks, sql_greeks, validate_greeks
+from pipeline.derive_greeks import Comparison, GreeksSettings, derive_greeks, sql_greeks, validate_greeks
+from pipeline.derive_greeks.settings import ValidateSettings
 from tests.derive_greeks import kit
 from tests.derive_greeks.test_job import FORWARD
 
@@ -72,14 +73,51 @@ def test_quotes_that_contradict_themselves_are_counted_and_not_judged(tmp_path: 
     kit.append(root, "quotes", [kit.priced("BTC-25DEC26-80000-C", 0, FORWARD, 0.5, **wrong)])
     found = validate_greeks(root)
     assert (found.counts["mark_iv contradicts mark_price"], found.counts["compared"]) == (1, 0)
-    assert found.problems == []
+    assert found.problems == [
+        "100.00 % of the quotes have a mark_iv that contradicts their mark_price, the bound is 90 %",
+        "0 quotes can be compared, 20 are needed",
+    ]
+
+
+def test_few_rows_never_pass(tmp_path: Path) -> None:
+    root = kit.lake(tmp_path / "lake")
+    venue(root)
+    needed = 4 * len(STRIKES) + 1
+    found = validate_greeks(root, GreeksSettings(validate=ValidateSettings(rows_min=needed)))
+    assert found.problems == [f"{needed - 1} quotes can be compared, {needed} are needed"]
+    assert {row["verdict"] for row in found.as_sections()["verdicts"]} == {"too few rows"}
+    half = validate_greeks(root, GreeksSettings(validate=ValidateSettings(rows_min=2 * len(STRIKES) + 1)))
+    assert [text.partition(":")[0] for text in half.problems] == ["delta", "gamma", "vega", "theta", "rho"]
+    assert all("rows can be compared" in text for text in half.problems)
+
+
+def test_volatilities_far_from_the_venues_fail() -> None:
+    found = Comparison()
+    found.counts.update({"compared": 30, "marks": 30, "marks with volatility": 30})
+    sent, bucket = np.full(30, 50.0), np.zeros(30, np.int64)
+    for name, errors in found.errors.items():
+        own = sent + 2_309.0 if name == "iv" else sent
+        errors.add(own, sent, bucket, lambda places: [{} for _ in places])
+    (problem,) = found.problems
+    assert problem.startswith("iv: median error 2.3")
+    assert problem.endswith("points against the venue's, the bound is 1")
+
+
+def test_each_measure_has_a_verdict(tmp_path: Path) -> None:
+    root = kit.lake(tmp_path / "lake")
+    venue(root, vega=0.01)
+    told = {row["measure"]: row for row in validate_greeks(root).as_sections()["verdicts"]}
+    assert {name: row["verdict"] for name, row in told.items()} == dict.fromkeys(told, "passes") | {
+        "vega": "fails"
+    }
+    assert told["vega"]["rows"] == 2 * len(STRIKES)
+    assert told["vega"]["rmse %"] == pytest.approx(0.99, abs=0.01)
 
 
 def test_marks_without_volatility_are_a_problem_when_they_are_many(tmp_path: Path) -> None:
     root = kit.lake(tmp_path / "lake")
     kit.append(root, "quotes", [kit.priced("BTC-25DEC26-80000-C", 0, FORWARD, 0.5, mark_price=0.999999999)])
-    (problem,) = validate_greeks(root).problems
-    assert problem == "0.00 % of the marks have a volatility, not 95 %"
+    assert "0.00 % of the marks have a volatility, not 95 %" in validate_greeks(root).problems
 
 
 def test_processes_and_ranges_make_no_difference(tmp_path: Path) -> None:

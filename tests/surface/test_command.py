@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_one_instant_shows_its_expiries(root: Root) -> None:
     assert [row["expiry"] for row in found] == ["BTC-6MAR26", "BTC-27MAR26", "BTC-26JUN26"]
     assert found == json.loads(lake(root, "--at", "2026-03-02T12:30+01:00", "--json"))
     assert "BTC-27MAR26" in lake(root, "--at", "2026-03-02T11:30")
+
+
+def test_a_lake_that_cannot_be_written_shows_an_instant_and_keeps_nothing(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode, **_: mode == os.R_OK)
+        found = lake(root, "--at", "2026-03-02T11:30", "--json")
+        assert not root.table("surface").exists()
+        assert "--png" in lake(root, "--at", "2026-03-02T11:30", "--png", "x.png", code=2)
+    assert json.loads(found) == json.loads(lake(root, "--at", "2026-03-02T11:30", "--json"))
 
 
 def test_the_last_instant_is_that_which_all_that_is_still_recorded_reaches(root: Root) -> None:
