@@ -115,7 +115,7 @@ def _land(root: Root, target: Landing, table: str, first: int, end: int, made: M
     _quarantine(root, target.stream, first, made.refused)
     reach("import:after_quarantine")
     offsets = pa.array(np.full(len(made.rows), first, np.int64))
-    target.append(table, target.missing(table, made.rows.append_column(OFFSET, offsets)), end)
+    target.append(table, target.missing(table, made.rows.append_column(OFFSET, offsets)), total)
     reach("import:after_rows")
     target.cover(total)
 
