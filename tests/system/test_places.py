@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lake.locks import exclusive
 from lake.root import FOLDERS, MARKER, open_root
 from tests.conftest import REPOSITORY
 from tests.pipeline.kit import STREAM, assert_sound, expected, finish, held, lake_command
-from tests.system.test_stopping import until
+from tests.system.test_stopping import POLL_S
 
 TRADES = """exchange,symbol,timestamp,local_timestamp,id,side,price,amount
 deribit,BTC-PERPETUAL,1709251200123000,1709251200124000,9001,buy,60000,10
@@ -62,7 +63,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no gcc to imitate file systems with")
     folder = tmp_path_factory.mktemp("shim")
     (folder / "shim.c").write_text(SHIM)
-    command = [compiler, "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"]
+    command = [compiler, "-shared", "-fPIC", "-o", str(folder / "shim.so"), str(folder / "shim.c"), "-ldl"]
     subprocess.run(command, check=True, capture_output=True)
     return folder / "shim.so"
 
@@ -135,9 +136,11 @@ def test_a_lake_moved_while_it_records_is_whole_where_it_is_and_leaves_nothing_b
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     urls = ("--ws-url", venue.ws_url, "--rest-url", venue.rest_url)
-    process = lake_command("--root", str(old), "collect", *urls, LAKE_SPOOL_SEGMENT_BYTES="40000")
+    process = lake_command("--root", str(old), "collect", *urls, LAKE_SPOOL_SEGMENT_BYTES="20000")
     try:
-        until(lambda: len(list((old / "spool" / STREAM).glob("*.seg"))) > 2 or process.poll() is not None)
+        while len(list((old / "spool" / STREAM).glob("*.seg"))) < 3:
+            assert process.poll() is None, finish(process)[1]
+            time.sleep(POLL_S)
         old.rename(new)
         code, said = finish(process)
     finally:
