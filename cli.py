@@ -12,6 +12,7 @@ import datetime
 import itertools
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,12 @@ import typer
 from typer.core import TyperGroup
 
 from collectors.commands import simulate
-from lake.commands import book
+from lake.commands import book, snapshot
 from lake.display import show
 from lake.durable import REFUSED, TROUBLE
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_seconds, form_of
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
+from lake.manifest_commands import manifest
 from lake.redaction import redact
 from lake.streams import as_texts, streams_minded
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
@@ -116,7 +118,9 @@ def sections() -> dict[str, type]:
     from collectors.ops.settings import HeartbeatSettings, MetricsSettings
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
+    from lake.manifests.make import ManifestSettings
     from lake.spool import SpoolSettings
+    from lake.sql_limits import SqlSettings
     from pipeline.backfill.settings import BackfillSettings
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
@@ -130,11 +134,13 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "manifest": ManifestSettings,
         "backfill": BackfillSettings,
         "surface": SurfaceSettings,
         "depth": DepthSettings,
         "chain": ChainSettings,
         "greeks": GreeksSettings,
+        "sql": SqlSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -306,12 +312,35 @@ def depth(
 
     Example: lake --root data depth --date 2026-11-20
     """
+    from lake.books import imported_days
+
     this: Invocation = context.obj
-    run_periodic(this.root(), _book_jobs(this), date, as_json=as_json)
+    root, days = this.root(), as_days(date)
+    run_periodic(root, _book_jobs(this), date, as_json=as_json)
+    for day in imported_days(root, days) if days else ():
+        typer.echo(
+            f"lake: imported books of {day} have no rows, for nothing proves that all changes are there: "
+            "`lake book` shows them, marked so",
+            err=True,
+        )
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)
-for verb in (book, compact, import_, backfill, candles, basis, chain, surface, greeks, verify, status):
+app.add_typer(manifest, name="manifest")
+for verb in (
+    book,
+    snapshot,
+    compact,
+    import_,
+    backfill,
+    candles,
+    basis,
+    chain,
+    surface,
+    greeks,
+    verify,
+    status,
+):
     app.command(verb.__name__.rstrip("_"))(verb)
 
 
@@ -338,7 +367,7 @@ def sql(
     this: Invocation = context.obj
     form = form_of(output, out)
     root = this.root()
-    with connect(root, sql_greeks(root)) as connection:
+    with _stopped_by_signals(), connect(root, sql_greeks(root), this.settings("sql")) as connection:
         schema, batches = connection.stream(statement)
         if form is not Format.table:
             write_answer(schema, batches, form.value, out)
@@ -348,6 +377,24 @@ def sql(
     if len(rows) > ROWS_SHOWN:
         advice = "for all of them add --out FILE.csv, or --format csv"
         typer.echo(f"lake: these are the first {ROWS_SHOWN:,} rows; {advice}", err=True)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block in order, and the command with exit code 130."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("lake: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()

@@ -12,7 +12,8 @@
     ├── TerminalError              trying again cannot help
     │   ├── CorruptionError        bytes that were durable are no longer what was written
     │   ├── SchemaDriftError       data does not fit the schema contract
-    │   └── VenueRefusedError      the venue understood the request and said no
+    │   ├── VenueRefusedError      the venue understood the request and said no
+    │   └── LimitExceededError     a SQL statement needs more than its settings allow
     └── CommitError                a Delta commit did not return success
         ├── CommitFailedError      it certainly did not land: files may be cleaned up, retry is safe
         └── CommitUnknownError     it may have landed: look at the table before anything else
@@ -81,6 +82,10 @@ class SchemaDriftError(TerminalError):
 
 class VenueRefusedError(TerminalError):
     """The venue understood the request and refused it."""
+
+
+class LimitExceededError(TerminalError):
+    """A SQL statement needs more memory, disk or time than its settings allow; the message names the setting."""
 
 
 class CommitError(LakeError):

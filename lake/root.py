@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ from lake.locks import exclusive
 
 LAYOUT_VERSION: Final = 3
 MARKER: Final = "lake.json"
+ID_BYTES: Final = 8
 FORMAT: Final = "ticklake"
 FOLDERS: Final = (
     "spool", "tables", "staging", "retired", "heads", "manifests", "quarantine", "locks", "logs", "run",
@@ -86,6 +88,12 @@ class Root:
         """May be missing in a lake made by an earlier version; whoever writes there makes it."""
         return self.path / "run"
 
+    @property
+    def lake_id(self) -> str | None:
+        """What tells this lake and its copies from all others; None in one that was made before there were such."""
+        found = json.loads((self.path / MARKER).read_bytes()).get("id")
+        return found if isinstance(found, str) else None
+
     def table(self, name: str) -> Path:
         """Folder of the Delta table `name`, which must be a name of the schema contract."""
         return self.tables / name
@@ -124,7 +132,7 @@ def open_root(path: Path, *, create: bool = False) -> Root:
             raise RootError(
                 f"{path} is not a lake; start one with `lake --root {path} collect` or `lake demo`"
             )
-        _lay_out(path, marker)
+        _lay_out(path)
     _check_marker(marker)
     expect(path)
     if create:
@@ -158,7 +166,7 @@ def _try_out(path: Path) -> None:
                 left.unlink()
 
 
-def _lay_out(path: Path, marker: Path) -> None:
+def _lay_out(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise RootError(f"{path} is a file; give a folder for the lake")
     ours = {*FOLDERS, "lost+found"}  # ours without a marker: a first start that was cut short
@@ -173,7 +181,22 @@ def _lay_out(path: Path, marker: Path) -> None:
         )
     for folder in FOLDERS:
         make_dirs(path / folder)
-    replace_file(marker, json.dumps({"format": FORMAT, "layout": LAYOUT_VERSION}).encode() + b"\n")
+    write_marker(path, secrets.token_hex(ID_BYTES))
+
+
+def write_marker(path: Path, lake_id: str | None) -> None:
+    """Make folder `path`, which holds all that a lake does, a lake."""
+    content = {"format": FORMAT, "layout": LAYOUT_VERSION, **({"id": lake_id} if lake_id else {})}
+    replace_file(path / MARKER, json.dumps(content).encode() + b"\n")
+
+
+def identify(root: Root) -> str:
+    """The lake's id, given to it now where it has none."""
+    if root.lake_id is None:
+        write_marker(root.path, secrets.token_hex(ID_BYTES))
+    found = root.lake_id
+    assert found is not None
+    return found
 
 
 def _check_marker(marker: Path) -> None:

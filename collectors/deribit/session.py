@@ -60,6 +60,19 @@ class Unrecorded:
         """Since when something is lacking."""
         return min([self.since_ns, *self.earlier_ns.values()])
 
+    @property
+    def lost_connections(self) -> list[GapOpened]:
+        """The gaps of the connections that had been lost before all was."""
+        return [
+            GapOpened(start_ns=start_ns, cause=self.cause, connection=number)
+            for number, start_ns in self.earlier_ns.items()
+        ]
+
+    @property
+    def open_gaps(self) -> list[GapOpened]:
+        """What the start of a life says of it, for the life after where this one ends before it could say more."""
+        return [*self.lost_connections, *self.holes]
+
 
 class GapListener(Protocol):
     """Who is told when a connection begins and ends to lack data, on the event loop."""

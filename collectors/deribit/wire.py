@@ -52,6 +52,7 @@ Counter = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
 Text = Annotated[str, Meta(max_length=4096)]
 Number = float | None
 ABSENT: Final = float("nan")
+NULL: Final = Raw(b"null")
 NOTHING: Final = Raw()
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class Greeks(Struct, gc=False, frozen=True):
 
 class Ticker(Struct, gc=False, kw_only=True):
     timestamp: Milliseconds
-    greeks: Greeks = Greeks()
+    greeks: Greeks | None = None
     index_price: float
     instrument_name: str
     last_price: Number = ABSENT
@@ -154,7 +155,7 @@ class VolatilityIndex(Struct, gc=False, kw_only=True):
 
 
 class Mark(Struct, gc=False, kw_only=True):
-    """A row of `markprice.options`; unlike everywhere else, `iv` is a fraction here."""
+    """A row of `markprice.options`; unlike everywhere else the venue says `iv` as a fraction here."""
 
     timestamp: Milliseconds
     mark_price: float
@@ -280,6 +281,7 @@ levels: Final = msgspec.json.Decoder(list[Level])
 envelope: Final = msgspec.json.Decoder(Envelope)
 notification: Final = msgspec.json.Decoder(Frame[Raw])
 fields: Final = msgspec.json.Decoder(dict[str, Raw])
+fields_or_null: Final = msgspec.json.Decoder(dict[str, Raw] | None)
 rows_of_fields: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 reply: Final = msgspec.json.Decoder(Reply)
 funding_hours: Final = msgspec.json.Decoder(list[FundingHour])
