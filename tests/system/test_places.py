@@ -19,11 +19,11 @@ from lake.locks import exclusive
 from lake.root import FOLDERS, MARKER, open_root
 from tests.conftest import REPOSITORY
 from tests.pipeline.kit import STREAM, assert_sound, expected, finish, held, lake_command
-from tests.system.test_stopping import POLL_S
 
 TRADES = """exchange,symbol,timestamp,local_timestamp,id,side,price,amount
 deribit,BTC-PERPETUAL,1709251200123000,1709251200124000,9001,buy,60000,10
 """
+POLL_S = 0.05
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
