@@ -55,12 +55,10 @@ class _Group(TyperGroup):
     bug and shows its traceback.
     """
 
-    def main(
-        self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any
-    ) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run as a process of its own; without `standalone_mode`, as a step of another verb."""
-        if not standalone_mode:
-            return super().main(args, *rest, standalone_mode=False, **extra)
+        if not extra.get("standalone_mode", True):
+            return super().main(args, *rest, **extra)
         try:
             with streams_minded():
                 return super().main(as_texts(sys.argv[1:] if args is None else args), *rest, **extra)

@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.decode import INSTRUMENTS, notification
 from bench.harness import Figure, cpu, report
-from collectors.continuity import Hole, Skew, Whole
+from collectors.continuity import Hole, Leap, Skew, Whole
 from collectors.deribit.watch import Watch
 from collectors.silence import Silent
 
@@ -40,6 +40,9 @@ class _Alarmed:
 
     def trades_missing(self, connection: int, channel: str, hole: Hole) -> None:
         raise AssertionError(connection, channel, hole)
+
+    def trades_leapt(self, connection: int, channel: str, leap: Leap) -> None:
+        raise AssertionError(connection, channel, leap)
 
     def silence_ended(self, connection: int, silent: Silent) -> None:
         raise AssertionError(connection, silent)

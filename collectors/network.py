@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 from lake.errors import SettingsError
 
@@ -48,10 +48,10 @@ def proxy_for(url: str, given: str | None) -> str | None:
     if given is not None:
         return None if given == DIRECT else _with_password(given)
     parts = urlsplit(url)
-    proxies = getproxies_environment()
+    proxies = getproxies()
     kind = next((kind for kind in (_VARIABLES.get(parts.scheme, ""), "all") if proxies.get(kind)), None)
     host = parts.hostname or ""
-    if kind is None or host in OWN_MACHINE or proxy_bypass_environment(f"{host}:{parts.port or ''}", proxies):
+    if kind is None or host in OWN_MACHINE or proxy_bypass(f"{host}:{parts.port or ''}"):
         return None
     address = proxies[kind] if "://" in proxies[kind] else f"http://{proxies[kind]}"
     check_proxy(f"environment variable {kind.upper()}_PROXY", address)

@@ -159,7 +159,7 @@ def check_address(name: str, url: str, *schemes: str) -> None:
     """Raises SettingsError unless `url` is an address of one of `schemes` with a host in it."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not parts.fragment
+        usable = parts.scheme in schemes and bool(parts.hostname) and not parts.fragment
     except ValueError:
         usable = False
     if not usable:

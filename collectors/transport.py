@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
 import picows
@@ -362,7 +362,9 @@ async def connect_websockets(url: str, on_frames: OnFrames, settings: TransportS
     """Open a connection with websockets. See `Transport`."""
     proxy = proxy_for(url, settings.proxy)
     at = told(url, proxy)
-    secured = {"proxy_ssl": _for_proxy(proxy, settings)} if proxy and proxy.startswith("https:") else {}
+    secured: dict[str, Any] = (
+        {"proxy_ssl": _for_proxy(proxy, settings)} if proxy and proxy.startswith("https:") else {}
+    )
     try:
         connection = await websockets.asyncio.client.connect(
             url,

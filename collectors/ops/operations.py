@@ -103,10 +103,13 @@ class Operations:
         with self._held:
             if self._recorder is None:
                 return
-            if error is None:
-                self._beat("stopped")
-            else:
-                self._beat("failed", str(error) or type(error).__name__)
+            try:
+                if error is None:
+                    self._beat("stopped")
+                else:
+                    self._beat("failed", str(error) or type(error).__name__)
+            except OSError as second:  # the lake's folder is gone, say: `error` is what matters
+                _log.warning("the last beat could not be told: %s", second)
             self._writer.close(WRITER_PATIENCE_SECONDS)
             if isinstance(error, Exception) and self._settings.heartbeat.url is not None:
                 asyncio.run(send(self._settings.heartbeat, failed=True))
