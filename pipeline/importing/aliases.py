@@ -22,7 +22,8 @@ ALIASES: Final[Mapping[str, Sequence[str]]] = {
     "instruments.instrument": ("instrumentname", "symbol", "contract", "ticker", "name", "id"),
     "ts": (
         "timestamp", "time", "exchangetimestamp", "tradetimestamp", "datetime", "date", "t", "timestampms", "timems",
-        "tms", "eventtime", "createdat", "creationtimestamp", "snapshotdate", "datetimeutc", "snapshottime", "timestamputc",
+        "tms", "eventtime", "createdat",
+        "creationtimestamp", "snapshotdate", "datetimeutc", "snapshottime", "timestamputc",
     ),
     "recv_ts": (
         "localtimestamp", "recvtimestamp", "receivedtimestamp", "receivetime", "received", "collectedat", "localtime",
