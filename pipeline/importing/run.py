@@ -191,20 +191,18 @@ def _land(root: Root, target: Landing, table: str, piece: Piece, made: Made, lin
     _quarantine(root, target.stream, piece.first, line, made.refused)
     reach("import:after_quarantine")
     offsets = pa.array(np.full(len(made.rows), piece.first, np.int64))
-    missing = target.missing(table, made.rows.append_column(OFFSET, offsets))
+    candidates = made.rows.append_column(OFFSET, offsets)
+    missing = target.missing(table, candidates)
     rows = len(made.rows)
     if table == "instruments":
-        if len(missing):
-            missing = changed_versions(target.table(table), missing)
-            rows = len(missing)
-        else:
-            rows = target.landed(table, piece.end)
+        missing = changed_versions(target.table(table), missing)
+        rows = target.held(table, candidates, piece.end) + len(missing)
     repeated = made.repeated + len(made.rows) - rows
-    target.append(table, missing, piece.end)
-    reach("import:after_rows")
     total = Chunk(piece.first, piece.end, made.first_us * US_IN_NS, made.last_us * US_IN_NS)
     total.counts = Counter(imported=piece.end - piece.first, rejected=len(made.refused), repeated=repeated)
     total.counts[f"rows_{table}"] = rows
+    target.append(table, missing, total)
+    reach("import:after_rows")
     target.cover(total)
     return rows, repeated
 
