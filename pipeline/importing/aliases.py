@@ -22,7 +22,8 @@ ALIASES: Final[Mapping[str, Sequence[str]]] = {
     "instruments.instrument": ("instrumentname", "symbol", "contract", "ticker", "name", "id"),
     "ts": (
         "timestamp", "time", "exchangetimestamp", "tradetimestamp", "datetime", "date", "t", "timestampms", "timems",
-        "tms", "eventtime", "createdat", "snapshotdate", "datetimeutc", "snapshottime", "timestamputc",
+        "tms", "eventtime", "createdat",
+        "creationtimestamp", "snapshotdate", "datetimeutc", "snapshottime", "timestamputc",
     ),
     "recv_ts": (
         "localtimestamp", "recvtimestamp", "receivedtimestamp", "receivetime", "received", "collectedat", "localtime",
@@ -31,7 +32,7 @@ ALIASES: Final[Mapping[str, Sequence[str]]] = {
     "trade_seq": ("seq", "sequence", "tradesequence"),
     "price": ("px", "p", "tradeprice", "value"),
     "size": ("amount", "qty", "quantity", "volume", "q", "sz", "vol", "tradeamount"),
-    "side": ("direction", "takerside", "isbuy", "isbuyside", "aggressor", "s"),
+    "side": ("direction", "takerside", "takersidesell", "isbuy", "isbuyside", "aggressor", "s"),
     "iv": ("impliedvolatility", "impliedvol", "sigma", "volatility", "tradeiv"),
     "mark_iv": ("markimpliedvolatility", "markvol", "impliedvolatility", "iv"),
     "bid_iv": ("bidimpliedvolatility", "bestbidiv"),
@@ -65,7 +66,7 @@ TABLE_OF: Final[Sequence[tuple[str, Sequence[Sequence[str]]]]] = (
     ("quotes", (_BIDS, _ASKS)),
     ("candles", (("open",), ("high",), ("low",), ("close",), ("volume", "vol", "amount"))),
     ("volatility_index", (("open",), ("high",), ("low",), ("close",))),
-    ("trades", (("price", *ALIASES["price"]), ("size", *ALIASES["size"]), ALIASES["side"])),
+    ("trades", (("price", *ALIASES["price"]), ("size", *ALIASES["size"]), ("side", *ALIASES["side"]))),
     (
         "instruments",
         (("ticksize", "contractsize", "expirationtimestamp"), ("kind", "optiontype", "instrumenttype")),
@@ -84,6 +85,8 @@ SIDES: Final = {
     "s": "sell", "a": "sell", "ask": "sell", "short": "sell", "-1": "sell", "-1.0": "sell", "0": "sell", "2": "sell",
     "false": "sell", "sold": "sell",
 }  # fmt: skip
+SELLS: Final = {"true": "sell", "1": "sell", "false": "buy", "0": "buy"}
+"""What truth values mean in a column whose name says that they tell who sold."""
 
 
 class CCXT:

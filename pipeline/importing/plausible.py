@@ -56,6 +56,8 @@ COINS_MAX: Final = 3.0
 """An option that pays its coin is worth one at most; a put, as its price is in the coin, strike over forward."""
 COINS_OF_PUT_MAX: Final = 10.0
 """Of a put where the row tells no forward: strikes have been many times the price of the coin."""
+COINS_ASKED_MAX: Final = 50.0
+"""Whoever does not want to sell asks for anything: 7 coins for a call have been quoted."""
 OVER_STRIKE: Final = 1.5
 DELTA_MAX: Final = 1.5
 """Premium-adjusted ones lie a bit beyond 1."""
@@ -129,7 +131,7 @@ def _coins(values: Mapping[str, Floats], terms: RowTerms, verdicts: Verdicts) ->
     for name in (PRICES | MAYBE_NO_PRICES) & values.keys():
         verdicts.refuse(
             name,
-            terms.inverse_option & (values[name] > most),
+            terms.inverse_option & (values[name] > (COINS_ASKED_MAX if name == "ask_price" else most)),
             "coins cannot be the price of this option",
             "its price is in the coin, not in USD; divide by the index",
             general=True,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from collectors.deribit.names import parse_name
 from lake.errors import InputError
 from lake.schema import TABLES, TableSpec
-from pipeline.importing.aliases import ALIASES, CCXT, SIDES, TABLE_OF
+from pipeline.importing.aliases import ALIASES, CCXT, SELLS, SIDES, TABLE_OF
 from pipeline.importing.cells import NOTHING
 from pipeline.importing.formats import SAME_AS, TARDIS
 from pipeline.importing.plausible import FRACTION_MEDIAN, PERCENT_SEEN, VOLATILITIES
@@ -90,7 +90,7 @@ def propose_mapping(path: Path) -> Proposal:
     sketch = _Sketch(spec)
     for column, file_column in _matched(spec, by_alias).items():
         _sketch_column(sketch, column, file_column, samples[file_column])
-    _constants(sketch, path, samples)
+    _constants(sketch, path)
     used = {source for source in names if any(_names(line, source) for line in sketch.lines.values())}
     given = sketch.lines.keys() | sketch.constants.keys()
     implied = {name for name, others in SAME_AS.items() if given & {*others}}
@@ -155,7 +155,7 @@ def _sketch_column(sketch: _Sketch, column: str, source: str, sample: Sequence[A
     elif column == "instrument":
         words = _instrument_words(sketch, sample)
     elif (known := allowed(sketch.spec.name, column)) is not None:
-        words = _word_words(sketch, column, known, sample)
+        words = _word_words(sketch, column, source, known, sample)
     if words:
         inside = ", ".join(f"{word} = {_toml(value)}" for word, value in words.items())
         sketch.lines[column] = f"{{ column = {_quoted(source)}, {inside} }}"
@@ -198,12 +198,16 @@ def _is_instrument(name: str) -> bool:
     return True
 
 
-def _word_words(sketch: _Sketch, column: str, known: Sequence[str], sample: Sequence[Any]) -> dict[str, Any]:
+def _word_words(
+    sketch: _Sketch, column: str, source: str, known: Sequence[str], sample: Sequence[Any]
+) -> dict[str, Any]:
     lower = {word.lower() for word in known}
     strange = sorted({text for text in map(str, sample) if text.lower() not in lower})
     if not strange:
         return {}
-    guesses = SIDES if column == "side" else {"c": "call", "p": "put", "drbt": VENUE}
+    guesses = {"c": "call", "p": "put", "drbt": VENUE}
+    if column == "side":
+        guesses = SELLS if _plain(source).endswith("sell") else SIDES
     values = {text: guesses[text.lower()] for text in strange if guesses.get(text.lower()) in known}
     rest = [text for text in strange if text not in values]
     sketch.doubts[column] = (
@@ -212,9 +216,8 @@ def _word_words(sketch: _Sketch, column: str, known: Sequence[str], sample: Sequ
     return {"values": values} if values else {}
 
 
-def _constants(sketch: _Sketch, path: Path, samples: Mapping[str, Sequence[Any]]) -> None:
+def _constants(sketch: _Sketch, path: Path) -> None:
     """What the file does not say, where it can be guessed."""
-    del samples
     names = sketch.spec.names
     if "venue" not in sketch.lines:
         sketch.constants["venue"] = VENUE

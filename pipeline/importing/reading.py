@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -118,28 +119,18 @@ def pieces(path: Path, wanted: Sequence[str], piece_bytes: int, on_bytes: OnByte
             before = told()
 
 
-class _opened:  # noqa: N801 - a context manager that reads like a function
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], str, Callable[[], int]]]:
     """The file, unpacked, with its kind and how far it has been read in it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> tuple[IO[bytes], str, Callable[[], int]]:
-        self._file = self._path.open("rb")
-        magic = self._file.read(MAGIC_BYTES)
-        self._file.seek(0)
+    with path.open("rb") as file:
+        magic = file.read(MAGIC_BYTES)
+        file.seek(0)
         for start, what in UNPACK_FIRST.items():
             if magic.startswith(start):
-                raise InputError(
-                    f"{self._path}: this is {what}; unpack it first, or compress it with gzip or zstd"
-                )
+                raise InputError(f"{path}: this is {what}; unpack it first, or compress it with gzip or zstd")
         compression = next((name for start, name in COMPRESSIONS.items() if magic.startswith(start)), None)
         kind = next((kind for start, kind in TYPED.items() if magic.startswith(start)), CSV)
-        stream = pa.input_stream(self._file, compression=compression)
-        return stream, kind, self._file.tell
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        yield pa.input_stream(file, compression=compression), kind, file.tell
 
 
 class _Text:

@@ -36,9 +36,9 @@ def _told(path: Path, kind: str) -> Iterator[None]:
 
 
 def typed_names(path: Path, kind: str) -> list[str]:
-    """The names of the columns. Raises InputError: the file cannot be read."""
+    """The names of the columns that can be imported. Raises InputError: the file cannot be read."""
     with _told(path, kind):
-        return list(_schema(path, kind).names)
+        return [field.name for field in _schema(path, kind) if _has_text(field.type)]
 
 
 def typed_batches(
@@ -49,7 +49,8 @@ def typed_batches(
     Raises:
         InputError: the file cannot be read, lacks a column, or has one whose type has no form as text.
     """
-    names = typed_names(path, kind)
+    with _told(path, kind):
+        names = list(_schema(path, kind).names)
     for name in wanted:
         if name not in names:
             raise InputError(
@@ -103,8 +104,16 @@ def _as_text(path: Path, name: str, cells: Array) -> Array:
         return cells.cast(pa.timestamp("ms"))
     if pa.types.is_boolean(kind):
         return pc.if_else(cells, "true", "false")
-    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if textual or numeric or pa.types.is_null(kind) or pa.types.is_binary(kind):
+    if _has_text(kind):
         return cells.cast(pa.string())
     raise InputError(f"{path}: column '{name}' is of type {kind}, which cannot be imported; write it as text")
+
+
+def _has_text(kind: Any) -> bool:
+    """Whether values of this type can be told in text."""
+    if pa.types.is_dictionary(kind):
+        return _has_text(kind.value_type)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    others = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_null)
+    return any(of(kind) for of in (*texts, *numbers, *others))

@@ -74,6 +74,12 @@ def test_prices_in_coin_and_in_usd(
         assert "coins cannot be the price" in reasons(root)[3]
 
 
+def test_an_ask_may_be_for_anything(root: Root, tmp_path: Path) -> None:
+    rows = [chain_row(ask_price=7, ask_amount=1), chain_row(bid_price=7, bid_amount=1)]
+    assert import_tardis(root, tmp_path, "options_chain", CHAIN_HEAD, *rows).refused == 1
+    assert query(root, "SELECT ask_price FROM quotes")["ask_price"].to_pylist() == [7.0]
+
+
 def test_a_file_of_prices_in_usd_stops_as_a_whole(root: Root, tmp_path: Path) -> None:
     rows = [dump_row(trade_id=number, price=3000 + number, mark_price="") for number in range(5)]
     with pytest.raises(InputError, match="not in USD; divide by the index; all 5 rows read are like that"):

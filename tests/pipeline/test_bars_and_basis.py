@@ -17,7 +17,7 @@ from lake.delta import Table
 from lake.root import Root, open_root
 from lake.schema import TABLES
 from lake.views import query
-from pipeline.bars import agreement, derive_bars
+from pipeline.bars import agreement, derive_bars, left_out
 from pipeline.basis import derive_basis
 
 MINUTE = dt.timedelta(minutes=1)
@@ -222,3 +222,12 @@ def test_realised_volatility_is_of_the_minutes_there_are(root: Root) -> None:
     step = math.log(1.01)
     assert row["steps"] == 2
     assert math.isclose(row["volatility"], 100 * math.sqrt(step * step * 525_600))
+
+
+def test_trades_that_cannot_be_right_are_in_no_bar_and_counted(root: Root) -> None:
+    rows = [trade(1, 0, 60000, -500), trade(2, 1, 60001, 300), trade(3, 2, 0, 10), trade(4, 3, 60000, 0)]
+    land(root, "trades", rows, "btc_perpetual")
+    derive_bars(root)
+    bars = query(root, "SELECT DISTINCT low, high, cost, volume FROM bars").to_pylist()
+    assert bars == [{"low": 60001.0, "high": 60001.0, "cost": 300.0, "volume": 300 / 60001}]
+    assert left_out(root) == [{"instrument": "BTC-PERPETUAL", "trades left out": 3}]
