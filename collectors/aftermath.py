@@ -14,17 +14,18 @@ need not be read further back than the last such statement. What it says is then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from collectors.continuity import TradeSequences
 from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import Unrecorded
 from collectors.deribit.trade_answers import ANSWERS, TRADES_MARK, TradeNumber, notified_trades, trade_numbers
-from collectors.holes import CAUSE_CRASHED, CAUSE_STOPPED, Key, is_of_connection, key_of
+from collectors.holes import CAUSE_CRASHED, CAUSE_RESTORED, CAUSE_STOPPED, Key, is_of_connection, key_of
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import (
     Event,
@@ -50,20 +51,19 @@ class _Tail:
     open: dict[Key, GapOpened] = field(default_factory=dict)
     flowing: bool = False
     """Data came, or every connection that still lacks the time before this life has its own gap in `open`."""
-    newest_trades: dict[str, int] = field(default_factory=dict)
+    trades: TradeSequences = field(default_factory=TradeSequences)
 
     def take(self, found: Found) -> None:
         match found:
             case list():
                 self.flowing = True
                 for trade in found:
-                    known = self.newest_trades.get(trade.instrument_name, trade.trade_seq)
-                    self.newest_trades[trade.instrument_name] = max(known, trade.trade_seq)
+                    self.trades.note(trade.instrument_name, trade.trade_seq, 0)
             case SessionStarted():
-                self.started, self.flowing, self.newest_trades = found, False, dict(found.newest_trades)
+                self.started, self.flowing, self.trades = found, False, _begun(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.open_gaps}
             case GapsOpen():
-                self.newest_trades = dict(found.newest_trades)
+                self.trades = _begun(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.gaps}
                 self.flowing = self.flowing or any(map(is_of_connection, found.gaps))
             case GapOpened():
@@ -86,12 +86,20 @@ class _Tail:
             cause,
             {gap.connection: gap.start_ns for gap in lost if gap.connection is not None},
             tuple(_ended(gap, since_ns) for gap in rest),
-            self.newest_trades,
+            self.trades.newest(),
         )
 
     def _carried_cause(self, carried_ns: int | None, since_ns: int) -> str | None:
         """Why the life before this one ended, where its gap is still the one that is open."""
         return self.started.unrecorded_cause if self.started is not None and since_ns == carried_ns else None
+
+
+def _begun(newest_trades: Mapping[str, int]) -> TradeSequences:
+    """What knows of each instrument this number as its highest."""
+    trades = TradeSequences()
+    for instrument, seq in newest_trades.items():
+        trades.note(instrument, seq, 0)
+    return trades
 
 
 def unrecorded(folder: Path, previous: PreviousLife | None) -> Unrecorded | None:
@@ -106,6 +114,8 @@ def unrecorded(folder: Path, previous: PreviousLife | None) -> Unrecorded | None
     tail = _Tail()
     for found in (found for part in reversed(told) for found in part):
         tail.take(found)
+    if previous.restored:
+        return tail.verdict(previous.last_recv_ns, CAUSE_RESTORED)
     return tail.verdict(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)
 
 

@@ -5,18 +5,22 @@ Whatever brings rows into the streamed tables lands them here, so that `coverage
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.appended import RUN_KEY, Run, history
 from lake.delta import Table
+from lake.instants import to_us
 from lake.ledger import claim, complete_to
 from lake.parquet import sort_by
 from lake.schema import COUNTED, TABLES
 from lake.tables import Tables
 from pipeline.decoding import OFFSET, Chunk, as_utc
 
+US_IN_NS: Final = 1000
 COMMIT_ORDER: Final = COUNTED
 """Order of the commits; coverage comes after them all, so that it never claims what a table lacks."""
 
@@ -35,73 +39,115 @@ class Landing:
         self.coverage = tables.writable("coverage")
         self._tables = tables
         self._committed: dict[str, int] = {}
+        self._spans: pa.Table | None = None
         self.covered = self.coverage.committed(stream) or 0
-        self.committed = complete_to(self.coverage, stream, self._reached)
+        self.committed = complete_to(self.coverage, stream, self.reached)
         """All tables have every record below this offset."""
 
     def table(self, name: str) -> Table:
         """The table, made where it is missing."""
         return self._tables.writable(name)
 
-    def missing(self, name: str, rows: pa.Table) -> pa.Table:
-        """The rows that table `name` has not got yet, without the helper column."""
-        if len(rows) and (reached := self._reached(name)) > self.committed:
-            rows = rows.filter(pc.greater_equal(rows[OFFSET], reached))
-        return rows.drop_columns([OFFSET])
-
-    def append(self, name: str, rows: pa.Table, end_offset: int) -> None:
-        """Commit `rows`, if any, and that the table now has all of the stream below `end_offset`."""
-        if not len(rows) or self._reached(name) >= end_offset:
-            return
-        # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
-        rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
-        self.table(name).append(rows, app=self.stream, version=end_offset, origin=self._origin(end_offset))
-        self._committed[name] = end_offset
-
-    def cover(self, total: Chunk) -> None:
-        """Commit the row of `coverage` that says what the run `total` held: all of it has been appended."""
-        end = total.end_offset
-        if self.covered < end:
-            concerned = [name for name in COMMIT_ORDER if total.counts[f"rows_{name}"]]
-            # A listing without news leaves `instruments` as it was.
-            also = {claim(self.stream, name): end for name in concerned if self._reached(name) >= end}
-            row = _coverage_row(total, self.venue, self.stream)
-            self.coverage.append(row, app=self.stream, version=end, origin=self._origin(end), also=also)
-            self.covered = end
-        self.committed = end
-
-    def _reached(self, name: str) -> int:
+    def reached(self, name: str) -> int:
+        """How far table `name` itself is with the stream."""
         if name not in self._committed:
             self._committed[name] = self.table(name).committed(self.stream) or 0
         return self._committed[name]
 
-    def _origin(self, end_offset: int) -> str:
+    def held(self, name: str, rows: pa.Table, end: int) -> int:
+        """How many rows the commits of `name` have brought of the records from `committed` to `end`, whose decoded rows
+        are `rows`: by an attempt before that was cut short, or by one that coverage has forgotten.
+        """
+        reached = self.reached(name)
+        if reached <= self.committed:
+            return 0
+        past = history(self.table(name), self.stream, self.committed)
+        if past.whole:
+            return past.rows(self.committed, end)
+        return int(pc.sum(pc.less(rows[OFFSET], reached)).as_py() or 0)
+
+    def missing(self, name: str, rows: pa.Table) -> pa.Table:
+        """The rows that table `name` has not got yet, without the helper column."""
+        if len(rows) and (reached := self.reached(name)) > self.committed:
+            rows = rows.filter(pc.greater_equal(rows[OFFSET], reached))
+        return rows.drop_columns([OFFSET])
+
+    def append(self, name: str, rows: pa.Table, total: Chunk) -> None:
+        """Commit `rows` of the run `total`, if any, and that the table now has all of the stream up to its end."""
+        end = total.end_offset
+        if not len(rows) or self.reached(name) >= end:
+            return
+        # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
+        rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
+        words = {RUN_KEY: run_of(total).as_words()}
+        self.table(name).append(rows, app=self.stream, version=end, origin=self.origin(end), metadata=words)
+        self._committed[name] = end
+
+    def skip(self, name: str, offset: int) -> None:
+        """Commit that table `name` will get nothing more of the stream below `offset`."""
+        empty = TABLES[name].delta_schema.empty_table()
+        self.table(name).append(empty, app=self.stream, version=offset, origin=self.origin(offset))
+        self._committed[name] = offset
+        self.committed = complete_to(self.coverage, self.stream, self.reached)
+
+    def cover(self, total: Chunk) -> None:
+        """Commit the row of `coverage` that says what the run `total` held: all of it has been appended."""
+        if self.covered < total.end_offset:
+            row = coverage_row(run_of(total), self.venue, self.stream)
+            self.cover_runs(
+                [row], total.end_offset, [name for name in TABLES if total.counts[f"rows_{name}"]]
+            )
+        self.committed = total.end_offset
+
+    def cover_runs(self, rows: Sequence[Mapping[str, object]], end: int, concerned: Sequence[str]) -> None:
+        """Commit rows of `coverage` that tile the stream from where it was covered up to `end`; tables `concerned` had
+        rows in them.
+        """
+        # A listing without news leaves `instruments` as it was.
+        also = {claim(self.stream, name): self.reached(name) for name in concerned if self.reached(name)}
+        table = pa.Table.from_pylist(list(rows), schema=TABLES["coverage"].arrow_schema)
+        self.coverage.append(table, app=self.stream, version=end, origin=self.origin(end), also=also)
+        self.covered = end
+        self._spans = None
+
+    def spans(self) -> pa.Table:
+        """The rows of `coverage` about the stream, in the order of its records, without corrections of earlier ones."""
+        if self._spans is None:
+            rows = self.coverage.read()
+            own = pc.and_(
+                pc.equal(rows["stream"], self.stream), pc.less(rows["first_offset"], rows["end_offset"])
+            )
+            self._spans = rows.filter(own).sort_by("first_offset")
+        return self._spans
+
+    def covered_until_ns(self) -> int | None:
+        """Receive time of the last record that is covered; None where nothing is."""
+        spans = self.spans()
+        return to_us(spans["end_ts"][-1].as_py()) * US_IN_NS if len(spans) else None
+
+    def origin(self, end_offset: int) -> str:
+        """What files are called that a commit at `end_offset` of the stream brings."""
         return f"i.{self.stream.replace('@', '.')}.{end_offset}"
 
 
-def _coverage_row(total: Chunk, venue: str, stream: str) -> pa.Table:
-    counts = total.counts
-    row = {
+def run_of(total: Chunk) -> Run:
+    """What ingest says of a run of records in every commit that it leads to."""
+    return Run(total.first_offset, total.end_offset, total.start_ns, total.end_ns, dict(total.counts))
+
+
+def coverage_row(run: Run, venue: str, stream: str, *, rebuilt: bool = False) -> dict[str, object]:
+    """The row of `coverage` that says what `run` held."""
+    counts = {
+        name: 0 for name in TABLES["coverage"].names if TABLES["coverage"].column(name).type == pa.int64()
+    }
+    return {
+        **counts,
+        **{name: count for name, count in run.counts.items() if name in counts},
         "venue": venue,
         "stream": stream,
-        "first_offset": total.first_offset,
-        "end_offset": total.end_offset,
-        "start_ts": as_utc(total.start_ns),
-        "end_ts": as_utc(total.end_ns),
-        **{
-            name: counts[name]
-            for name in (
-                "frames",
-                "events",
-                "responses",
-                "imported",
-                "control",
-                "rejected",
-                "repeated",
-                "records_lost",
-            )
-        },
-        "rebuilt": False,
-        **{f"rows_{name}": counts[f"rows_{name}"] for name in COUNTED},
+        "first_offset": run.first_offset,
+        "end_offset": run.end_offset,
+        "start_ts": as_utc(run.start_ns),
+        "end_ts": as_utc(run.end_ns),
+        "rebuilt": rebuilt,
     }
-    return pa.Table.from_pylist([row], schema=TABLES["coverage"].arrow_schema)

@@ -30,6 +30,7 @@ from collectors.sink import Tape
 from collectors.transport import ABNORMAL_CLOSURE, TRANSPORTS, Closed, Link, Transport
 from lake.errors import TerminalError, TransientError
 from lake.events import Connected, Disconnected, Gap, GapOpened
+from lake.redaction import redact
 
 CHANGE_ATTEMPTS: Final = 6
 """How often a change to a living connection is tried (settlement refuses calls for seconds) before the
@@ -218,7 +219,7 @@ class Session:
         self._link, self._failure = link, None
         self._asker.begin(link)
         self.connects += 1
-        url = self._settings.ws_url
+        url = redact(self._settings.ws_url)
         self._tape.event(Connected(connection=self.number, at_ns=self._tape.now_ns(), url=url), self.number)
         tasks = [
             asyncio.create_task(work)

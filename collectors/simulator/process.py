@@ -98,6 +98,7 @@ def start(settings: SimulatorSettings, *, ready_s: float = READY_TIMEOUT_S) -> I
     reader, writer = os.pipe()
     command = [
         sys.executable,
+        "-P",
         "-m",
         __name__,
         str(writer),
