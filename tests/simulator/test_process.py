@@ -18,7 +18,7 @@ from collectors.simulator import SimulatorSettings, read_account
 from collectors.simulator.process import SimulatorProcess, start
 from lake.errors import VenueUnavailableError
 from tests.simulator.support import Client, run
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, POLL_S, until
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,12 @@ def test_orders_reach_the_process_and_stop_completes_the_account(tmp_path: Path)
     async def listen(process: SimulatorProcess) -> int:
         async with Client(process.ws_url) as client:
             await client.call("public/subscribe", channels=["ticker.BTC-PERPETUAL.100ms"])
-            finishing = asyncio.create_task(asyncio.to_thread(process.wait_finished, PATIENCE_S))
-            while not finishing.done() or len(client.frames) < finishing.result()["sent"]:
-                await client.receive()
-            return len(client.frames)
+            collecting = asyncio.create_task(client.collect(1_000_000))
+            sent = (await asyncio.to_thread(process.wait_finished, PATIENCE_S))["sent"]
+            while len(client.frames) < sent:
+                await asyncio.sleep(POLL_S)
+            collecting.cancel()
+            return sent
 
     with start(settings) as process:
         received = run(listen(process))

@@ -21,6 +21,7 @@ from lake.manifests.signing import load_public, make_key, signature_path
 from lake.root import Root, write_marker
 from lake.schema import COUNTED, TABLES
 from tests.store.ticks import DAY, MIDNIGHT, append, new_root, start, trades
+from tests.waiting import PATIENCE_S
 
 NEXT = DAY + dt.timedelta(days=1)
 LATER = MIDNIGHT + dt.timedelta(days=9)
@@ -321,14 +322,14 @@ def test_a_making_killed_anywhere_is_no_problem_and_is_gone_on_with(
     )
     if step != "after_keep":
         process = start(root, code, f"manifest:{step}")
-        assert process.wait(60) == -9, process.stderr and process.stderr.read()
+        assert process.wait(PATIENCE_S) == -9, process.stderr and process.stderr.read()
         process.communicate()
         assert check(root).problems == []
     make(root, key_file=str(tmp_path / "key"))
     record(root, 20, 25)
     finish(root)
     process = start(root, code, f"manifest:{step}")
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == -9
     assert check(root).problems == []
     make(root, key_file=str(tmp_path / "key"))
