@@ -267,11 +267,13 @@ def _ingest_group(
     reach("ingest:after_decode")
     fresh: dict[str, pa.Table] = {}
     for name in COMMIT_ORDER:
-        table = target.missing(name, _concat(name, rows.pop(name)))
+        decoded = _concat(name, rows.pop(name))
+        held = target.held(name, decoded, total.end_offset)
+        table = target.missing(name, decoded)
         if name == "instruments" and len(table):
             table = changed_versions(target.table(name), table)
         # Counted before the first commit, because each of them tells of the whole run.
-        total.counts[f"rows_{name}"] = target.held(name) + len(table)
+        total.counts[f"rows_{name}"] = held + len(table)
         fresh[name] = table
     for name in COMMIT_ORDER:
         target.append(name, fresh.pop(name), total)

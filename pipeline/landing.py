@@ -54,11 +54,17 @@ class Landing:
             self._committed[name] = self.table(name).committed(self.stream) or 0
         return self._committed[name]
 
-    def held(self, name: str) -> int:
-        """Rows of the present run of records that an attempt before, which was cut short, has brought into `name`."""
-        if self.reached(name) <= self.committed:
+    def held(self, name: str, rows: pa.Table, end: int) -> int:
+        """How many rows the commits of `name` have brought of the records from `committed` to `end`, whose decoded rows
+        are `rows`: by an attempt before that was cut short, or by one that coverage has forgotten.
+        """
+        reached = self.reached(name)
+        if reached <= self.committed:
             return 0
-        return history(self.table(name), self.stream, self.committed).rows(self.committed, self.reached(name))
+        past = history(self.table(name), self.stream, self.committed)
+        if past.whole:
+            return past.rows(self.committed, end)
+        return int(pc.sum(pc.less(rows[OFFSET], reached)).as_py() or 0)
 
     def missing(self, name: str, rows: pa.Table) -> pa.Table:
         """The rows that table `name` has not got yet, without the helper column."""

@@ -9,6 +9,7 @@ Each step is one commit with an application of its own, so that a run that is cu
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -55,7 +56,8 @@ def _write_off(target: Landing, upto: int) -> None:
         counted = int(pc.sum(rows[f"rows_{name}"]).as_py())
         lost = counted - own.rows(first, reached) if own.whole else -_uncounted(target, name)
         times = to_us(rows["start_ts"][0].as_py()), to_us(rows["end_ts"][-1].as_py())
-        counts = {f"rows_{name}": -lost, "rows_gaps": 1}
+        counts = Counter({f"rows_{name}": -lost})
+        counts["rows_gaps"] += 1
         run = Run(last, last, times[0] * US_IN_NS, times[1] * US_IN_NS, counts)
         log.warning(
             "%s: table %s is older than coverage, and %d rows are lost that the spool no longer has",
