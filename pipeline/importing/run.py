@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from lake.crashpoints import reach
-from lake.durable import disk_full_told, make_dirs, replace_file
+from lake.durable import disk_full_told
 from lake.errors import InputError
 from lake.locks import exclusive
+from lake.quarantine import keep_refused
 from lake.root import Root
 from lake.tables import Tables
 from pipeline.decoding import OFFSET, Chunk
@@ -158,8 +159,6 @@ def _quarantine(root: Root, stream: str, first: int, refused: dict[int, str]) ->
     """The lines that gave no row, with the reasons; the same batch always goes to the same file."""
     if not refused:
         return
-    folder = root.quarantine / "import" / stream
-    make_dirs(folder)
     # Line 1 is the header, and positions count from 0; lines without anything are not counted.
     lines = [json.dumps({"line": first + at + 2, "reason": why}) for at, why in sorted(refused.items())]
-    replace_file(folder / f"{first:012d}.jsonl", "\n".join(lines).encode() + b"\n")
+    keep_refused(root.quarantine / "import" / stream, f"{first:012d}", lines)
