@@ -24,6 +24,8 @@ def book(
 ) -> None:
     """Rebuild an order book as it was at any recorded instant; exit code 1 where nobody can say.
 
+    Of an imported book, standard error says that its continuity is not proven.
+
     Example: lake book BTC-PERPETUAL --at 2026-11-20T10:00:00 --levels 5
     """
     from lake.books import book_at
@@ -31,12 +33,15 @@ def book(
     this: Invocation = context.obj
     found = book_at(this.root(), instrument, as_instant(at), levels=levels, venue=venue)
     if as_json:
-        typer.echo(json.dumps(plain(dataclasses.asdict(found)), indent=1))
+        told = {**dataclasses.asdict(found), "continuity": found.continuity}
+        typer.echo(json.dumps(plain(told), indent=1))
     elif found.reason is None:
         none = (None, None)
         pairs = itertools.zip_longest(found.bids, found.asks, fillvalue=none)
         rows = [{"bid size": b[1], "bid": b[0], "ask": a[0], "ask size": a[1]} for b, a in pairs]
         show(rows, title=f"{instrument}, change {found.change_id}")
+    if found.unproven is not None:
+        typer.echo(f"lake: continuity not proven: {found.unproven}", err=True)
     if found.reason is not None:
         typer.echo(f"lake: the book of {instrument} at {at} is not known: {found.reason}", err=True)
         raise typer.Exit(1)

@@ -125,7 +125,7 @@ def repair_log(table: Path, quarantine: Path) -> list[Repair]:
 def checkpoint_damage(path: Path) -> str | None:
     """Why the checkpoint at `path` cannot be used; None where it can."""
     try:
-        pq.read_table(path, columns=["add.path", "txn.appId"])
+        pq.read_table(path, columns=["add.path", "txn.appId"], partitioning=None)
     except (pa.ArrowException, OSError) as error:
         return f"unreadable checkpoint ({type(error).__name__})"
     return None

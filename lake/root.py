@@ -16,15 +16,19 @@ ROOT/
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lake.durable import make_dirs, replace_file
-from lake.errors import RootError
+from lake.durable import expect, forget, fsync_dir, fsync_file, make_dirs, replace_file
+from lake.errors import BusyError, RootError
+from lake.locks import exclusive
 
 LAYOUT_VERSION: Final = 3
 MARKER: Final = "lake.json"
@@ -33,6 +37,7 @@ FORMAT: Final = "ticklake"
 FOLDERS: Final = (
     "spool", "tables", "staging", "retired", "heads", "manifests", "quarantine", "locks", "logs", "run",
 )  # fmt: skip
+UNTRIED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
 STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -113,11 +118,15 @@ class Root:
 def open_root(path: Path, *, create: bool = False) -> Root:
     """Check the marker in `path` and return the root; with `create`, lay out an empty folder first.
 
+    With `create`, which is how recording and importing begin, the file system is tried as well.
+
     Raises:
-        RootError: not a lake, a foreign folder with files in it, or a layout of another version.
+        RootError: not a lake, a foreign folder with files in it, a layout of another version, or a file system
+            that lacks what a lake needs.
     """
     path = path.absolute()
     marker = path / MARKER
+    forget(path)
     if not marker.exists():
         if not create:
             raise RootError(
@@ -125,7 +134,36 @@ def open_root(path: Path, *, create: bool = False) -> Root:
             )
         _lay_out(path)
     _check_marker(marker)
+    expect(path)
+    if create:
+        _try_out(path)
     return Root(path)
+
+
+def _try_out(path: Path) -> None:
+    """Do once what all later work relies on, lest it fail when something has been recorded."""
+    folder = path / "locks"
+    trial, named = (folder / f".trial-{os.getpid()}.{ending}" for ending in ("new", "old"))
+    try:
+        make_dirs(folder)
+        with exclusive(folder / ".trial", "trying the file system out"):
+            os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            named.touch()
+            trial.rename(named)  # over a file that is there
+            fsync_file(named)
+            fsync_dir(folder)
+    except BusyError:
+        return  # somebody else is at it: it works for them
+    except OSError as error:
+        # A full or read-only place is told by what cannot be written: waiting, reading and planning go on without.
+        if error.errno not in UNTRIED:
+            raise RootError(
+                f"{path}: its file system cannot do what a lake needs ({error.strerror}); give another folder"
+            ) from error
+    finally:
+        for left in (trial, named):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def _lay_out(path: Path) -> None:

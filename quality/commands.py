@@ -74,11 +74,13 @@ def status(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say how collector and ingester are doing or how they ended, what the lake holds, and how full the disk is.
+    """Say how collector and ingester are doing or how they ended, what the lake holds, and how full the disk is; exit
+    code 1 where something is wrong with them or a table.
 
     Example: lake --root data status --watch
     """
     from lake.tables import Tables
+    from quality.liveness import faults
     from quality.status import live
     from quality.status import status as lake_status
     from quality.watching import watch_sections
@@ -92,20 +94,25 @@ def status(
         watch_sections(lambda: live(root, tables))
         return
     report = lake_status(root)
-    troubles = [row for row in report["tables"] if row["trouble"]]
+    troubles = [f"table {row['table']}: {row['trouble']}" for row in report["tables"] if row["trouble"]]
+    troubles += faults(root)
     if as_json:
         typer.echo(json.dumps(plain(report), indent=1))
-        raise typer.Exit(1 if troubles else 0)
+    else:
+        _show_status(report)
+    for line in troubles:
+        typer.echo(f"lake: {line}", err=True)
+    if troubles:
+        raise typer.Exit(1)
+
+
+def _show_status(report: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     for title, rows in report.items():
         if title == "tables":
             figures = [{k: v for k, v in row.items() if k != "trouble"} for row in rows]
             _show_filled(figures, title, "table")
         else:
             show(rows, title=title)
-    for row in troubles:
-        typer.echo(f"lake: table {row['table']}: {row['trouble']}", err=True)
-    if troubles:
-        raise typer.Exit(1)
 
 
 def _show_filled(rows: Sequence[Mapping[str, Any]], title: str, name: str) -> None:

@@ -96,19 +96,21 @@ def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag
 
     Example: lake candles --month 2026-11
     """
-    from pipeline.bars import agreement, derive_bars
+    from pipeline.bars import agreement, derive_bars, left_out
 
     this: Invocation = context.obj
     root = this.root()
     months = as_months(month)
     done = derive_bars(root, months=months, progress=progress)
-    compared = agreement(root, months=months)
+    compared, odd = agreement(root, months=months), left_out(root, months=months)
     if as_json:
         made = [dataclasses.asdict(part) for part in done]
-        typer.echo(json.dumps(plain({"derived": made, "agreement": compared}), indent=1))
+        typer.echo(json.dumps(plain({"derived": made, "agreement": compared, "left_out": odd}), indent=1))
         return
     show([dataclasses.asdict(part) for part in done], title="bars")
     show(compared, title="bars from trades against the venue's candles")
+    if odd:
+        show(odd, title="trades in no bar, because their size or price cannot be right")
 
 
 def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:

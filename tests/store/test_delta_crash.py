@@ -26,6 +26,7 @@ from lake.heads import read_head
 from lake.root import Root
 from lake.swap import Swap
 from tests.store.ticks import TRADES, append, compact, ids, new_root, start
+from tests.waiting import PATIENCE_S
 
 APPEND = "append(Table.open(root, TRADES), 5, 9)"
 COMPACT = "compact(Table.open(root, TRADES))"
@@ -44,7 +45,7 @@ def _log(root: Root) -> Path:
 
 def _killed(root: Root, code: str, crash_at: str) -> None:
     process = start(root, code, crash_at)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == -signal.SIGKILL, errors
 
 
@@ -87,7 +88,7 @@ def test_two_ingesters_and_a_compactor_at_once_lose_and_repeat_nothing(root: Roo
     rewrite = "t = Table.open(root, TRADES)\nfor _ in range(15): compact(t)"
     processes = [start(root, ingest.format(1000)), start(root, ingest.format(2000)), start(root, rewrite)]
     for process in processes:
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
     assert ids(Table.open(root, TRADES)) == [0, *range(1000, 1030), *range(2000, 2030)]
 
