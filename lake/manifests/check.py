@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
 
 from lake.delta import Table
 from lake.errors import CorruptionError
@@ -14,45 +17,66 @@ from lake.manifests.signing import signature_path, signature_problem
 from lake.manifests.state import LakeState
 from lake.root import Root
 
-Hashed = Callable[[str, str], str | None]
+Trusted = Callable[[str, Path], bool]
+LOOKS_MAX: Final = 20
+PAUSE_SECONDS: Final = 0.05
 RUN_COMPACT = "run `lake compact` to bring its manifest up to date"
 
 
 def check_manifests(
-    root: Root, tables: Mapping[str, Table], *, hashed: Hashed | None = None, public: str | None = None
+    root: Root, tables: Mapping[str, Table], *, trusted: Trusted | None = None, public: str | None = None
 ) -> Findings:
     """Hold the lake against its manifests, and these against each other and their head; changes nothing.
 
-    `tables` are pinned, by name; `hashed` gives the SHA-256 of a table's file by its path where the caller has read it
-    anyhow; `public` is the key, in hex, that every manifest must be signed with. What compaction has not brought into
-    the manifests yet is a note; each problem is one that no ordinary work of the lake explains.
+    `tables` are pinned, by name; `trusted` says of a file by its name ("<table>/<path>") and place whether its bytes
+    need not be read; `public` is the key, in hex, that every manifest must be signed with. What compaction has not
+    brought into the manifests yet is a note; each problem is one that no ordinary work of the lake explains.
     """
+    chain, head, found = _look_at_rest(root)
+    try:
+        comparison = Comparison(LakeState(tables))
+        for held in chain.by_day.values():
+            found.add(_check_day(held[0], head, comparison, trusted, public))
+            if held[0].manifest.lake != root.lake_id:
+                found.problems.append(f"{held[0].path} is of another lake")
+    except Exception as error:  # noqa: BLE001 - rotten bytes make a reader fail in any way it can
+        found.problems.append(
+            f"manifests: cannot be compared with the tables: {' '.join(str(error).split())}"
+        )
+    return found
+
+
+def _look_at_rest(root: Root) -> tuple[Chain, Head | None, Findings]:
+    """The manifests and their head, and what is wrong with them twice in a row: not only while one was being made."""
+    chain, head, found = _look(root)
+    for _ in range(LOOKS_MAX):
+        if not found.problems:
+            break
+        time.sleep(PAUSE_SECONDS)
+        before = found
+        chain, head, found = _look(root)
+        if found == before:
+            break
+    return chain, head, found
+
+
+def _look(root: Root) -> tuple[Chain, Head | None, Findings]:
     found = Findings()
+    head = None
+    try:
+        head = read_head(root)
+        lost = head is None
+    except CorruptionError as error:
+        found.problems.append(str(error))
+        lost = False
     chain = Chain.of(root.manifests)
     found.problems += chain.problems
     found.problems += [f"{path}: is no manifest; move it elsewhere" for path in strangers_in(root.manifests)]
-    try:
-        head = read_head(root)
-    except CorruptionError as error:
-        found.problems.append(str(error))
-        head = None
-    else:
-        if head is None and chain.by_day:
-            found.problems.append(f"{head_path(root)} is gone, which names the newest manifests")
+    if lost and chain.by_day:
+        found.problems.append(f"{head_path(root)} is gone, which names the newest manifests")
     found.problems += chain.link_problems(whole=True)
     _check_head(root, chain, head, found)
-    try:
-        state = LakeState(tables)
-        comparison = Comparison(state)
-        for day, held in chain.by_day.items():
-            found.add(_check_day(root, held[0], head, comparison, hashed, public))
-            if held[0].manifest.lake != root.lake_id:
-                found.problems.append(f"{held[0].path} is of another lake")
-            if any(one.manifest.day != day for one in held):
-                found.problems.append(f"{held[0].path} is not of {day}")
-    except CorruptionError as error:
-        found.problems.append(f"manifests: {error}")
-    return found
+    return chain, head, found
 
 
 def _check_head(root: Root, chain: Chain, head: Head | None, found: Findings) -> None:
@@ -77,11 +101,10 @@ def _check_head(root: Root, chain: Chain, head: Head | None, found: Findings) ->
 
 
 def _check_day(
-    root: Root,
     newest: Stored,
     head: Head | None,
     comparison: Comparison,
-    hashed: Hashed | None,
+    trusted: Trusted | None,
     public: str | None,
 ) -> Findings:
     manifest = newest.manifest
@@ -92,13 +115,11 @@ def _check_day(
     if entry is not None and entry.sha256 == newest.sha256:  # else it may not have come to the signature yet
         problem = signature_problem(newest.path, newest.raw, public)
         found.problems += [problem] if problem else []
-    found.problems += _hash_problems(root, manifest, comparison, hashed)
+    found.problems += _hash_problems(manifest, comparison, trusted)
     return found
 
 
-def _hash_problems(
-    root: Root, manifest: Manifest, comparison: Comparison, hashed: Hashed | None
-) -> list[str]:
+def _hash_problems(manifest: Manifest, comparison: Comparison, trusted: Trusted | None) -> list[str]:
     """Files whose bytes are not those of the manifest, of those that the tables still have."""
     problems = []
     for entry in manifest.partitions:
@@ -106,9 +127,11 @@ def _hash_problems(
         for file in entry.files:
             if file.path not in active:
                 continue
-            path = root.table(entry.table) / file.path
+            path = active[file.path]
             try:
-                digest = (hashed(entry.table, file.path) if hashed else None) or sha256_of(path)
+                if trusted and trusted(f"{entry.table}/{file.path}", path):
+                    continue
+                digest = sha256_of(path)
             except OSError as error:
                 problems.append(f"{manifest.day}: {path} cannot be read: {error.strerror}")
                 continue

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from lake import delta_log
@@ -68,13 +69,15 @@ class Comparison:
         self._state = state
         self._appended = cache(self._read_appended)
         self.active = cache(self._read_active)
-        """By table, the paths of its files."""
+        """By table, where its files are, by their path in the log."""
 
     def compare(self, then: Manifest) -> Findings:
         """What became of the day of a manifest since."""
         found = Findings()
         for name, version in then.tables.items():
             now = self._state.versions.get(name, -1)
+            if now < version <= self._newest(name):
+                return Findings(notes=[f"{then.day}: its manifest is newer than what was compared"])
             if now < version:
                 was = f"version {now}" if now >= 0 else "gone"
                 found.problems.append(f"table {name} is {was}, at the manifest's making it was at {version}")
@@ -142,9 +145,14 @@ class Comparison:
         if fresh:
             found.notes.append(f"{name}: {fresh} rows more")
 
-    def _read_active(self, table: str) -> frozenset[str]:
+    def _read_active(self, table: str) -> dict[str, Path]:
         held = self._state.tables.get(table)
-        return frozenset(file.path for file in held.files()) if held else frozenset()
+        return {file.path: held.path(file) for file in held.files()} if held else {}
+
+    def _newest(self, table: str) -> int:
+        """The newest version of the table that there is by now."""
+        held = self._state.tables.get(table)
+        return max(delta_log.commit_versions(delta_log.log_folder(held.folder)), default=-1) if held else -1
 
     def _knows(self, table: str, since: int) -> bool:
         """Whether every commit after version `since` can still be read."""

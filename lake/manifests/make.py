@@ -320,7 +320,7 @@ class _Maker:
         )
 
     def _file(self, table: str, file: DataFile) -> FileEntry:
-        path = self._root.table(table) / file.path
+        path = self._state.tables[table].path(file)
         digest, problems = file_problems(path, table, file.size, file.rows, file.content_hash)
         if problems:
             raise CorruptionError(f"{path} {problems[0]}")

@@ -42,12 +42,13 @@ class LedgerRows:
         self._kept: tuple[Path, pa.Table] | None = None
         hashes, firsts, lasts, self._files = [], [], [], []
         for file in table.files():
-            rows = _read(table.folder / file.path, table.spec.name)
+            path = table.path(file)
+            rows = _read(path, table.spec.name)
             first, last = (_day_numbers(rows[name]) for name in SPANS[table.spec.name])
             hashes.append(row_hashes(rows, table.spec.names))
             firsts.append(np.minimum(first, last))
             lasts.append(np.maximum(first, last))
-            self._files.append((table.folder / file.path, len(rows)))
+            self._files.append((path, len(rows)))
         empty = np.empty(0, np.int64)
         self.hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
         self.firsts: Days = np.concatenate([empty, *firsts])

@@ -46,7 +46,7 @@ def verify(root: Root, *, since_last: bool = False, remember: bool = False) -> V
     ledger = _ledger(snapshot, report)
     if ledger is not None:
         _account(snapshot, ledger, report)
-    report.problems += check_manifests(root, snapshot.tables).problems
+    report.problems += check_manifests(root, snapshot.tables, trusted=known.knows).problems
     if remember:
         try:
             note(root, proven)

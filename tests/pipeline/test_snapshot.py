@@ -93,7 +93,7 @@ def test_without_links_everything_is_copied(
         raise OSError(errno.EXDEV, "another file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "link", refused)
+        patch.setattr("lake.snapshot.os.link", refused)
         report = snapshot(recorded, tmp_path / "copy")
     assert report.linked == 0
     copy = open_root(tmp_path / "copy")
@@ -165,7 +165,7 @@ def test_a_copy_that_fails_takes_back_what_it_made(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "link", full)
+    monkeypatch.setattr("lake.snapshot.os.link", full)
     with pytest.raises(DiskFullError, match="copying to"):
         snapshot(recorded, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
@@ -197,7 +197,7 @@ def test_beside_ingest_and_compaction(recorded: Root, tmp_path: Path) -> None:
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     root = ("--root", str(recorded.path))
     ingester = kit.lake_command(*root, "ingest", LAKE_INGEST_RECORDS_PER_COMMIT="1")
-    copies = []
+    copies: list[Path] = []
     while ingester.poll() is None:
         compactor = kit.lake_command(*root, "compact", "--date", day)
         target = tmp_path / f"copy{len(copies)}"
