@@ -15,7 +15,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,22 +31,19 @@ from lake.datafile import DataFile, Partition, parse_path
 from lake.delta_errors import CommitConflictError, delta_errors
 from lake.durable import make_dirs
 from lake.errors import (
-    BusyError,
     CommitFailedError,
     CommitUnknownError,
     CorruptionError,
     LakeError,
     SchemaDriftError,
 )
-from lake.locks import exclusive
+from lake.locks import exclusive_in_turn
 from lake.parquet import FileStats
 from lake.root import Root
 from lake.schema import TableSpec
 
 COMMITS_PER_CHECKPOINT: Final = 50
 COMMITS_PER_REOPEN: Final = 50  # a held table slows by ~0.12 ms per commit
-LOCK_WAIT_SECONDS: Final = 60.0
-LOCK_POLL_SECONDS: Final = 0.002
 CONFLICT_RETRIES: Final = 20
 _NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 GRACE: Final = dt.timedelta(hours=24)
@@ -97,17 +94,7 @@ def commit_lock(root: Root, spec: TableSpec) -> Iterator[None]:
     Raises:
         BusyError: another process held it for a whole minute.
     """
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
-    path = root.locks / f"table-{spec.name}.lock"
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(exclusive(path, f"committing to table {spec.name}"))
-                break
-            except BusyError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(LOCK_POLL_SECONDS)
+    with exclusive_in_turn(root.locks / f"table-{spec.name}.lock", f"committing to table {spec.name}"):
         yield
 
 

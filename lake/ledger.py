@@ -18,6 +18,17 @@ def claim(stream: str, table: str) -> str:
     return f"{stream}/{table}"
 
 
+def left_out(stream: str) -> str:
+    """Name of the Delta application whose version, in a table, counts the rows of `stream` that its commits left out
+    because the table held them already."""
+    return f"{stream}/left out"
+
+
+def left_out_claim(stream: str, table: str) -> str:
+    """Name of the Delta application whose version, in `coverage`, says how many of these its rows account for."""
+    return f"{claim(stream, table)}/left out"
+
+
 def claims(coverage: Table, stream: str) -> dict[str, int]:
     """Per table with rows of `stream`: the offset that its newest commit for the stream must have."""
     said = {name: coverage.committed(claim(stream, name)) for name in TABLES}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from lake.durable import is_disk_full
 from lake.errors import BusyError
+
+WAIT_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.002
 
 
 @contextmanager
@@ -33,6 +38,26 @@ def exclusive(path: Path, purpose: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def exclusive_in_turn(path: Path, purpose: str) -> Iterator[None]:
+    """As `exclusive`, waiting for the lock.
+
+    Raises:
+        BusyError: another process held it for a whole minute.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(path, purpose))
+                break
+            except BusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+        yield
 
 
 def _name_holder(fd: int) -> None:

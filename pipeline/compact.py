@@ -30,10 +30,11 @@ from lake.datafile import FINISHED, HASH_MODULUS, DataFile, Partition
 from lake.delta import Table
 from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
+from lake.duplicates import drop_duplicates
 from lake.durable import disk_full_told
 from lake.errors import CorruptionError, InputError
 from lake.locks import exclusive
-from lake.parquet import drop_duplicates, sort_rows
+from lake.parquet import sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
 from pipeline.derivation import Progress

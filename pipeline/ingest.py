@@ -49,9 +49,9 @@ from lake.spool import (
 from lake.spool.writer import LOCK_FILE
 from lake.tables import Tables
 from pipeline.decoding import Chunk, chunks, empty_rows, lost_chunk
+from pipeline.dedupe import HeldRows
 from pipeline.landing import COMMIT_ORDER, Landing
 from pipeline.progress import Progress
-from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +115,10 @@ class Kept:
 
     tables: Tables
     reached: dict[str, int] = field(default_factory=dict)
+    held: HeldRows = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held = HeldRows(self.tables)
 
 
 def ingest(
@@ -171,7 +175,7 @@ def _ingest_stream(
     for stream, found in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
         segments = list(found)
         if segments[-1].end_offset > kept.reached.get(stream, 0):
-            target = Landing(kept.tables, stream)
+            target = Landing(kept.tables, stream, kept.held)
             for group in _groups(segments, target.committed, target.covered, settings.records_per_commit):
                 total, decoded_ns = _ingest_group(root, group, target, report)
                 reach("ingest:after_group")
@@ -244,11 +248,7 @@ def _ingest_group(
     for name in COMMIT_ORDER:
         table = _concat(name, rows.pop(name))
         total.counts[f"rows_{name}"] = len(table)
-        table = target.missing(name, table)
-        if name == "instruments" and len(table):
-            table = changed_versions(target.table(name), table)
-            total.counts["rows_instruments"] = len(table)
-        target.append(name, table, end)
+        target.append(name, target.missing(name, table), end)
         reach(f"ingest:after_{name}")
     target.cover(total)
     report.counts += total.counts

@@ -33,10 +33,10 @@ from lake import delta_log
 from lake.content import content_hash
 from lake.datafile import FINISHED, HASH_MODULUS, DataFile
 from lake.delta import Table
+from lake.duplicates import drop_duplicates
 from lake.errors import LakeError
 from lake.file_pruning import STATISTICS_TOLERANCE
 from lake.ledger import behind, complete_to
-from lake.parquet import drop_duplicates
 from lake.root import Root
 from lake.schema import COUNTED, TABLES, TableSpec
 from lake.seal import broken_seal

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.simulator.process import start
+from lake.duplicates import drop_duplicates
 from lake.events import Response
-from lake.parquet import drop_duplicates, sort_rows
+from lake.parquet import sort_rows
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import SpoolSettings
