@@ -33,6 +33,8 @@ import pyarrow as pa
 from lake.crashpoints import reach
 from lake.durable import disk_full_told, make_dirs, replace_file
 from lake.errors import BusyError, CommitError, TransientError
+from lake.instants import to_us
+from lake.ledger import newest_received
 from lake.locks import exclusive
 from lake.memory import give_back
 from lake.root import Root
@@ -59,6 +61,7 @@ GROUP_BYTES_MAX: Final = 32 << 20
 """On the disk, where answers about the past have megabytes a record."""
 S_PER_HOUR: Final = 3600.0
 NS_PER_HOUR: Final = 3_600_000_000_000
+NS_PER_US: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +190,17 @@ def _ingest_stream(
             kept.reached[stream] = target.committed
         drop_segments(
             folder,
-            before_ns=time.time_ns() - int(spool_settings.retain_hours * NS_PER_HOUR),
+            before_ns=_now_ns(kept.tables) - int(spool_settings.retain_hours * NS_PER_HOUR),
             stream=stream,
             upto_offset=kept.reached[stream],
         )
+
+
+def _now_ns(tables: Tables) -> int:
+    """How late it is, at most as late as the newest record: a clock that is years ahead must not empty the spool."""
+    coverage = tables.find("coverage")
+    received_ns = to_us(newest_received(coverage)) * NS_PER_US if coverage else 0
+    return min(time.time_ns(), received_ns)
 
 
 def _heal_abandoned_tail(root: Root, folder: Path) -> None:
