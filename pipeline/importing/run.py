@@ -1,7 +1,7 @@
 """Importing files: each file in a form is a stream of its own, known by its content, and its rows are landed once.
 
 A file that was imported in the same form before, whole or in part, is known by its hash: only what is missing is
-added. Trades that the lake has from elsewhere are dropped as duplicates by compaction.
+added. Rows that the lake has from elsewhere are left out.
 """
 
 from __future__ import annotations
@@ -100,15 +100,14 @@ def _import(
         made = maker.make(batch)
         if position <= target.committed or not batch.num_rows:
             continue
-        _land(root, target, form.table, first, position, made)
-        rows += len(made.rows)
+        rows += _land(root, target, form.table, first, position, made)
         refused += len(made.refused)
     what = {"file": path.name, "table": form.table, "lines": position, "imported before": known}
     return {**what, "rows": rows, "refused": refused}
 
 
-def _land(root: Root, target: Landing, table: str, first: int, end: int, made: Made) -> None:
-    """One batch, as one run of records of the file's stream."""
+def _land(root: Root, target: Landing, table: str, first: int, end: int, made: Made) -> int:
+    """One batch, as one run of records of the file's stream; how many rows of it the lake did not hold yet."""
     total = Chunk(first, end, made.first_us * US_IN_NS, made.last_us * US_IN_NS)
     total.counts = Counter(imported=end - first, rejected=len(made.refused))
     total.counts[f"rows_{table}"] = len(made.rows)
@@ -118,6 +117,7 @@ def _land(root: Root, target: Landing, table: str, first: int, end: int, made: M
     target.append(table, target.missing(table, made.rows.append_column(OFFSET, offsets)), end)
     reach("import:after_rows")
     target.cover(total)
+    return total.counts[f"rows_{table}"]
 
 
 def _batches(path: Path, maker: RowMaker, on_bytes: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
