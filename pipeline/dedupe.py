@@ -3,7 +3,7 @@
 A trade heard on the socket comes once more by REST, a second collector hears what the first one does, a backfill or
 an imported file reaches over what was recorded. So every row is looked up before it is appended: by a hash of a few
 columns of its key among those of the partition's files of its time, and where that hits, by reading the rows
-themselves. Hashes of the files of the last minutes stay in memory; those of others are read when they are needed.
+themselves. Of the files of the last minutes these columns stay in memory; of others they are read when needed.
 
 A row that is repeated is left out. One that tells more than the row held (`prefer`) takes its place, in the same
 commit. Whoever appends holds the table's append lock from the look-up to the commit, so that no two processes bring
@@ -41,10 +41,10 @@ Hashes = npt.NDArray[np.uint64]
 
 NEAR_US: Final = 1_000_000
 """Two sources give one trade the same time to the second; other keys hold the time itself."""
-HASHES_MAX_BYTES: Final = 32 << 20
-"""Of hashes kept in memory: four million rows, at full load those of a quarter of an hour."""
+KEPT_MAX_BYTES: Final = 48 << 20
+"""Of columns kept in memory: some three million rows, at full load those of ten minutes."""
 WHOLE_ROWS_MAX: Final = 500_000
-"""Of a file with more rows only those of the time in question are looked at, and no hashes are kept."""
+"""Of a file with more rows only those of the time in question are looked at, and none are kept."""
 PARTITIONS_MAX: Final = 1_000
 _PROBED: Final = frozenset({"instrument", "ts", "trade_id", "change_id", "stream", "start_ts", "end_ts"})
 """Columns that tell nearly all rows apart; what they do not is told apart by the whole key."""
@@ -78,7 +78,7 @@ class HeldRows:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._indices: defaultdict[str, _Index] = defaultdict(_Index)
-        self._hashes: OrderedDict[tuple[str, str], Hashes] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], pa.Table] = OrderedDict()
         self._bytes = 0
 
     def fresh(self, name: str, rows: pa.Table) -> Fresh:
@@ -113,7 +113,7 @@ class HeldRows:
             file = files[partition]
             if partition in index.files:
                 index.files[partition].append(file)
-            self._remember(name, file, row_hashes(fresh.rows.slice(start, stop - start), _probes(spec)))
+            self._remember(name, file, fresh.rows.slice(start, stop - start).select(_looked_at(spec)))
 
     def _repeated(
         self, table: Table, partition: Partition | None, rows: pa.Table
@@ -121,10 +121,15 @@ class HeldRows:
         """Which of `rows` are not to be appended, because they are held or stand in one of the files returned; how
         many of them are held. None: all are new."""
         spec = table.spec
-        probes = row_hashes(rows, _probes(spec))
+        near = list(self._near(table, partition, rows))
+        if not near:
+            return None
+        asked = np.unique(np.concatenate([at for _, at in near]))
+        probes = np.zeros(len(rows), np.uint64)
+        probes[asked] = row_hashes(rows.select(_probes(spec)).take(pa.array(asked)), _probes(spec))
         suspects = np.zeros(len(rows), np.bool_)
         sources: list[DataFile] = []
-        for file, at in self._near(table, partition, rows):
+        for file, at in near:
             hits = _among(probes[at], self._hashes_of(table, file, rows))
             if hits.any():
                 suspects[at[hits]] = True
@@ -179,37 +184,50 @@ class HeldRows:
             index.version = version
             index.files.clear()
         if partition not in index.files:
-            chosen = {"date": partition.date, "family": partition.family} if partition else {}
-            index.files[partition] = table.files(**chosen)
+            index.files[partition] = (
+                table.files(date=partition.date, family=partition.family) if partition else table.files()
+            )
         return index.files[partition]
 
     def _hashes_of(self, table: Table, file: DataFile, rows: pa.Table) -> Hashes:
-        """The hashes of the file's rows, sorted; of a large file only of those of the time of `rows`."""
-        key = table.spec.name, file.path
-        if key in self._hashes:
-            self._hashes.move_to_end(key)
-            return self._hashes[key]
-        columns = _probes(table.spec)
-        if file.rows <= WHOLE_ROWS_MAX or "ts" not in rows.column_names:
-            return self._remember(table.spec.name, file, row_hashes(_read(table, file, columns), columns))
-        bounds = pc.min_max(rows["ts"].cast(pa.int64())).as_py()
-        low, high = (_scalar(us) for us in (bounds["min"] - NEAR_US, bounds["max"] + NEAR_US))
-        near = (pc.field("ts") >= low) & (pc.field("ts") <= high)
-        return np.sort(row_hashes(_read(table, file, sorted({*columns, "ts"}), near), columns))
+        """The hashes of the file's rows of about the time of `rows`, sorted."""
+        spec = table.spec
+        key = spec.name, file.path
+        held, near = self._kept.get(key), _about(rows)
+        if held is not None:
+            self._kept.move_to_end(key)
+        elif file.rows <= WHOLE_ROWS_MAX:
+            held = self._remember(spec.name, file, _read(table, file, _looked_at(spec)))
+        else:
+            held = _read(table, file, _looked_at(spec), near)
+        return np.sort(row_hashes(held if near is None else held.filter(near), _probes(spec)))
 
-    def _remember(self, name: str, file: DataFile, hashes: Hashes) -> Hashes:
-        hashes = np.sort(hashes)
+    def _remember(self, name: str, file: DataFile, columns: pa.Table) -> pa.Table:
         key = name, file.path
-        if file.rows <= WHOLE_ROWS_MAX and key not in self._hashes:
-            self._hashes[key] = hashes
-            self._bytes += hashes.nbytes
-            while self._bytes > HASHES_MAX_BYTES:
-                self._bytes -= self._hashes.popitem(last=False)[1].nbytes
-        return hashes
+        if file.rows <= WHOLE_ROWS_MAX and key not in self._kept:
+            self._kept[key] = columns
+            self._bytes += columns.nbytes
+            while self._bytes > KEPT_MAX_BYTES:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return columns
 
 
 def _probes(spec: TableSpec) -> list[str]:
     return [name for name in spec.natural_key if name in _PROBED]
+
+
+def _looked_at(spec: TableSpec) -> list[str]:
+    """Columns that rows are looked up by: those hashed, and the time."""
+    return [name for name in spec.names if name == "ts" or name in _probes(spec)]
+
+
+def _about(rows: pa.Table) -> pc.Expression | None:
+    """The condition that a row is of about the time of one of `rows`; None where they have none."""
+    if "ts" not in rows.column_names:
+        return None
+    bounds = pc.min_max(rows["ts"].cast(pa.int64())).as_py()
+    low, high = (_scalar(us) for us in (bounds["min"] - NEAR_US, bounds["max"] + NEAR_US))
+    return (pc.field("ts") >= low) & (pc.field("ts") <= high)
 
 
 def _compared(spec: TableSpec) -> list[str]:
@@ -222,7 +240,8 @@ def _among(hashes: Hashes, ordered: Hashes) -> Mask:
     if not len(ordered):
         return np.zeros(len(hashes), np.bool_)
     at = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
-    return ordered[at] == hashes
+    among: Mask = ordered[at] == hashes
+    return among
 
 
 def _span(file: DataFile) -> tuple[int, int]:

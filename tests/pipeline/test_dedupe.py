@@ -140,7 +140,7 @@ def test_files_too_large_to_be_remembered_are_looked_into(
     recorded: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dedupe, "WHOLE_ROWS_MAX", 10)
-    monkeypatch.setattr(dedupe, "HASHES_MAX_BYTES", 1000)
+    monkeypatch.setattr(dedupe, "KEPT_MAX_BYTES", 1000)
     once = both_hear(recorded)
     ingest(recorded, SMALL)
     assert kit.held(recorded).rows == once
