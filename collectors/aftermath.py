@@ -23,7 +23,7 @@ from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import Unrecorded
 from collectors.deribit.trade_answers import ANSWERS, TRADES_MARK, TradeNumber, notified_trades, trade_numbers
-from collectors.holes import CAUSE_CRASHED, CAUSE_STOPPED, Key, is_of_connection, key_of
+from collectors.holes import CAUSE_CRASHED, CAUSE_RESTORED, CAUSE_STOPPED, Key, is_of_connection, key_of
 from lake.errors import SchemaDriftError, VenueRefusedError
 from lake.events import (
     Event,
@@ -102,6 +102,8 @@ def unrecorded(folder: Path, previous: PreviousLife | None) -> Unrecorded | None
     tail = _Tail()
     for found in (found for part in reversed(told) for found in part):
         tail.take(found)
+    if previous.restored:
+        return tail.verdict(previous.last_recv_ns, CAUSE_RESTORED)
     return tail.verdict(previous.last_recv_ns, CAUSE_STOPPED if previous.clean else CAUSE_CRASHED)
 
 

@@ -18,6 +18,7 @@ from collectors.ops.settings import OpsSettings
 from collectors.recorder import Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from lake.errors import BusyError, InputError
+from lake.reach import tables_of
 from lake.root import Root
 from lake.spool import SpoolSettings, SpoolWriter
 
@@ -50,7 +51,12 @@ def record(
     """
     folder = stream_folder(root, stream)
     open_spool = partial(
-        SpoolWriter, folder, spool_settings, on_durable=on_durable, quarantine=root.quarantine / "spool"
+        SpoolWriter,
+        folder,
+        spool_settings,
+        on_durable=on_durable,
+        quarantine=root.quarantine / "spool",
+        ask_tables=tables_of(root),
     )
     with Operations(root, stream, ops, on_beat=on_beat) as operations, _when_free(open_spool) as spool:
         clock = SteadyClock(spool.previous.last_recv_ns if spool.previous else 0)

@@ -14,7 +14,8 @@ from lake.events import Event, Gap, GapOpened, GapsOpen, GapWithdrawn
 CAUSE_DISCONNECT: Final = "disconnect"
 CAUSE_STOPPED: Final = "stopped"
 CAUSE_CRASHED: Final = "crashed"
-WHOLE_CONNECTION: Final = frozenset({CAUSE_DISCONNECT, CAUSE_STOPPED, CAUSE_CRASHED})
+CAUSE_RESTORED: Final = "restored"
+WHOLE_CONNECTION: Final = frozenset({CAUSE_DISCONNECT, CAUSE_STOPPED, CAUSE_CRASHED, CAUSE_RESTORED})
 """Causes of gaps in everything that a connection brings; of the trades in them, the venue can be asked again."""
 
 Key = tuple[str, int | None, str | None, str | None, int, int | None]

@@ -93,7 +93,7 @@ def last_checkpoint(log: Path) -> int:
 
 def make_checkpoint_durable(log: Path, version: int) -> None:
     """Fsync the checkpoint of `version`, then the hint that points to it."""
-    fsync_file(_checkpoint_path(log, version))
+    fsync_file(checkpoint_path(log, version))
     fsync_dir(log)
     fsync_file(log / LAST_CHECKPOINT)
 
@@ -123,7 +123,7 @@ def log_damage(table: Path) -> list[str]:
     log = log_folder(table)
     checkpoints = checkpoint_versions(log)
     paths = [(commit_path(log, version), _commit_damage) for version in commit_versions(log)]
-    paths += [(_checkpoint_path(log, version), _checkpoint_damage) for version in checkpoints]
+    paths += [(checkpoint_path(log, version), _checkpoint_damage) for version in checkpoints]
     found = [f"{path}: {reason}" for path, look in paths if path.exists() and (reason := look(path))]
     try:
         _check_chain(log, commit_versions(log), checkpoints)
@@ -135,12 +135,12 @@ def log_damage(table: Path) -> list[str]:
 def expire_log(log: Path, older_than: float) -> list[Path]:
     """Delete commits and checkpoints that neither of the newest two checkpoints needs and that were last
     written before `older_than` (s since epoch), oldest first; says which."""
-    checkpoints = [v for v in checkpoint_versions(log) if not _checkpoint_damage(_checkpoint_path(log, v))]
+    checkpoints = [v for v in checkpoint_versions(log) if not _checkpoint_damage(checkpoint_path(log, v))]
     if len(checkpoints) < CHECKPOINTS_KEPT:
         return []
     needed_from = checkpoints[-CHECKPOINTS_KEPT]
     candidates = [commit_path(log, v) for v in commit_versions(log) if v < needed_from]
-    candidates += [_checkpoint_path(log, v) for v in checkpoint_versions(log) if v < needed_from]
+    candidates += [checkpoint_path(log, v) for v in checkpoint_versions(log) if v < needed_from]
     deleted = []
     for path in sorted(candidates):
         if path.stat().st_mtime >= older_than:
@@ -161,7 +161,8 @@ def _versions(log: Path, pattern: re.Pattern[str]) -> list[int]:
     return sorted(int(found[1]) for p in log.iterdir() if (found := pattern.fullmatch(p.name)))
 
 
-def _checkpoint_path(log: Path, version: int) -> Path:
+def checkpoint_path(log: Path, version: int) -> Path:
+    """The checkpoint file of `version`."""
     return log / f"{version:020d}.checkpoint.parquet"
 
 
@@ -170,12 +171,12 @@ def _repair_checkpoints(log: Path, quarantine: Path) -> list[Repair]:
     hint = log / LAST_CHECKPOINT
     hinted = last_checkpoint(log)
     for version in reversed(checkpoint_versions(log)):
-        path = _checkpoint_path(log, version)
+        path = checkpoint_path(log, version)
         reason = _checkpoint_damage(path)
         if not reason:
             break
         repairs.append(_move(path, quarantine, reason))
-    if hint.exists() and (hinted < 0 or not _checkpoint_path(log, hinted).exists()):
+    if hint.exists() and (hinted < 0 or not checkpoint_path(log, hinted).exists()):
         repairs.append(_move(hint, quarantine, "it points to no checkpoint"))
     return repairs
 

@@ -22,17 +22,6 @@ def claim(stream: str, table: str) -> str:
     return f"{stream}/{table}"
 
 
-def left_out(stream: str) -> str:
-    """Name of the Delta application whose version, in a table, counts the rows of `stream` that its commits left out
-    because the table held them already."""
-    return f"{stream}/left out"
-
-
-def left_out_claim(stream: str, table: str) -> str:
-    """Name of the Delta application whose version, in `coverage`, says how many of these its rows account for."""
-    return f"{claim(stream, table)}/left out"
-
-
 def newest(table: Table, column: str) -> dt.datetime:
     """The greatest value of a column of times, as the table's log has it; `EPOCH` where it has none."""
     listing = table.listing()

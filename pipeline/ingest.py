@@ -52,8 +52,10 @@ from lake.spool.writer import LOCK_FILE
 from lake.tables import Tables
 from pipeline.decoding import Chunk, chunks, empty_rows, lost_chunk
 from pipeline.dedupe import HeldRows
+from pipeline.epochs import end_epochs, known_epochs, mend_timeline
 from pipeline.landing import COMMIT_ORDER, Landing
 from pipeline.progress import Progress
+from pipeline.reconcile import catch_up
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,8 @@ class Kept:
     tables: Tables
     reached: dict[str, int] = field(default_factory=dict)
     held: HeldRows = field(init=False)
+    epochs: dict[str, set[str]] | None = None
+    """Epochs of every stream that the tables know and that have not been looked at yet, by the stream's name."""
 
     def __post_init__(self) -> None:
         self.held = HeldRows(self.tables)
@@ -147,7 +151,7 @@ def ingest(
     """
     settings, kept = settings or IngestSettings(), kept or Kept(Tables(root))
     report = IngestReport()
-    for name in streams if streams is not None else root.streams():
+    for name in streams if streams is not None else sorted({*root.streams(), *known_epochs(kept)}):
         try:
             with (
                 disk_full_told(f"ingesting stream {name}"),
@@ -173,13 +177,16 @@ def _ingest_stream(
     kept: Kept,
 ) -> None:
     folder = root.stream(name)
-    _heal_abandoned_tail(root, folder)
+    abandoned = folder.is_dir() and _heal_abandoned_tail(root, folder)
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
     for stream, found in itertools.groupby(sealed_segments(folder), key=lambda segment: segment.stream):
         segments = list(found)
         if segments[-1].end_offset > kept.reached.get(stream, 0):
             target = Landing(kept.tables, stream, kept.held)
-            for group in _groups(segments, target.committed, target.covered, settings.records_per_commit):
+            if mend_timeline(folder, target, segments):
+                _ingest_stream(root, name, settings, spool_settings, report, on_commit, progress, kept)
+                return
+            for group in _due(segments, target, settings.records_per_commit):
                 total, decoded_ns = _ingest_group(root, group, target, report)
                 reach("ingest:after_group")
                 report.segments += len(group)
@@ -194,6 +201,7 @@ def _ingest_stream(
             stream=stream,
             upto_offset=kept.reached[stream],
         )
+    end_epochs(root, name, kept, abandoned=abandoned)
 
 
 def _now_ns(tables: Tables) -> int:
@@ -203,18 +211,34 @@ def _now_ns(tables: Tables) -> int:
     return min(time.time_ns(), received_ns)
 
 
-def _heal_abandoned_tail(root: Root, folder: Path) -> None:
-    """Seal what a dead writer left open; a living writer holds the lock and is left alone."""
+def _heal_abandoned_tail(root: Root, folder: Path) -> bool:
+    """Seal what a dead writer left open; a living writer holds the lock and is left alone, which gives False."""
     try:
         with exclusive(folder / LOCK_FILE, f"recording into {folder.name}"):
             recovery = recover(folder, root.quarantine / "spool")
     except BusyError:
-        return
+        return False
     for torn in recovery.torn:
         log.warning("%s: %d torn bytes cut off, kept in %s", torn.path.name, torn.length, torn.saved_to)
     for path, damage in recovery.damaged:
         lost = damage.end_offset - damage.first_offset
         log.error("%s: %d records lost to damage at byte %d", path.name, lost, damage.position)
+    return True
+
+
+def _due(
+    segments: Sequence[SegmentInfo], target: Landing, records_per_commit: int
+) -> Iterator[list[SegmentInfo]]:
+    """Groups of segments to ingest one after the other.
+
+    Where segments are gone, what the tables' logs say of them comes first: only the rest can be lost.
+    """
+    for group in _groups(segments, target.committed, target.covered, records_per_commit):
+        if group[0].first_offset > target.committed:
+            catch_up(target, group[0].first_offset, ended=False)
+        rest = [segment for segment in group if segment.end_offset > target.committed]
+        if rest:
+            yield rest
 
 
 def _groups(
@@ -222,7 +246,8 @@ def _groups(
 ) -> Iterator[list[SegmentInfo]]:
     """Runs of segments that are not wholly ingested, each at least one segment and at most about the given size.
 
-    None reaches over `covered`: what a damaged table gets once more is not covered twice.
+    None reaches over `covered`: what a damaged table gets once more is not covered twice. None reaches over a segment
+    that is gone.
     """
     group: list[SegmentInfo] = []
     records = on_disk = 0
@@ -231,7 +256,7 @@ def _groups(
             continue
         size, length = segment.end_offset - segment.first_offset, segment.path.stat().st_size
         full = records + size > records_per_commit or on_disk + length > GROUP_BYTES_MAX
-        if group and (full or segment.first_offset == covered):
+        if group and (full or segment.first_offset == covered or segment.first_offset > group[-1].end_offset):
             yield group
             group, records, on_disk = [], 0, 0
         group.append(segment)
@@ -245,43 +270,38 @@ def _ingest_group(
     root: Root, group: Sequence[SegmentInfo], target: Landing, report: IngestReport
 ) -> tuple[Chunk, int]:
     """Bring one group into all tables; what it held, and when (ns since the epoch) it had been decoded."""
-    start, end = target.committed, group[-1].end_offset
-    total = Chunk(start, end, 0, 0)
+    total = Chunk(target.committed, group[-1].end_offset, 0, 0)
     rows: dict[str, list[pa.Table]] = {name: [] for name in COMMIT_ORDER}
-    for chunk in _decoded(group, start, target):
+    for chunk in _decoded(group, target):
         total.add(chunk)
         for name, table in chunk.rows.items():
             rows[name].append(table)
     decoded_ns = time.time_ns()
     _quarantine(root, target.stream, total)
     reach("ingest:after_decode")
-    for name in COMMIT_ORDER:
-        table = _concat(name, rows.pop(name))
-        total.counts[f"rows_{name}"] = len(table)
-        target.append(name, target.missing(name, table), end)
-        reach(f"ingest:after_{name}")
+    with target.in_turn():
+        # Counted before the first commit, because each of them tells of the whole run.
+        fresh = {name: target.look_up(name, _concat(name, rows.pop(name)), total) for name in COMMIT_ORDER}
+        for name in COMMIT_ORDER:
+            target.append(name, fresh.pop(name), total)
+            reach(f"ingest:after_{name}")
     target.cover(total)
     report.counts += total.counts
     report.unknown_fields += total.unknown_fields
     return total, decoded_ns
 
 
-def _decoded(group: Sequence[SegmentInfo], start: int, target: Landing) -> Iterator[Chunk]:
-    """The chunks of `group`, with what is missing between its segments told as lost records."""
-    expected, last_ns = start, None
+def _decoded(group: Sequence[SegmentInfo], target: Landing) -> Iterator[Chunk]:
+    """The chunks of `group`, with what is missing before it told as lost records."""
+    if group[0].first_offset > target.committed:
+        log.error("%s: records %d to %d are gone", target.stream, target.committed, group[0].first_offset - 1)
+        until_ns = group[0].start_ns
+        hole = (target.committed, group[0].first_offset, target.covered_until_ns() or until_ns, until_ns)
+        yield lost_chunk(*hole, "spool_missing", target.venue, target.stream)
     for segment in group:
-        items = _told(read_segment(segment.path, skip_damage=True), segment.path)
-        if segment.first_offset > expected:
-            log.error("%s: records %d to %d are gone", target.stream, expected, segment.first_offset - 1)
-            first = next(items)
-            at = first.start_ns if isinstance(first, Damage) else int(first.recv_ns[0])
-            hole = (expected, segment.first_offset, last_ns or at, at)
-            yield lost_chunk(*hole, "spool_missing", target.venue, target.stream)
-            items = itertools.chain([first], items)
-        for chunk in chunks(items, target.venue, target.stream):
-            last_ns = chunk.end_ns
-            yield chunk
-        expected = segment.end_offset
+        yield from chunks(
+            _told(read_segment(segment.path, skip_damage=True), segment.path), target.venue, target.stream
+        )
 
 
 def _told(items: Iterator[Batch | Damage], path: Path) -> Iterator[Batch | Damage]:

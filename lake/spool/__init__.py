@@ -13,10 +13,11 @@ from lake.spool.recovery import RecoveryReport, TornTail, recover
 from lake.spool.retention import drop_segments
 from lake.spool.settings import SpoolSettings
 from lake.spool.stats import SpoolStats
-from lake.spool.stream import PreviousLife
+from lake.spool.stream import AskTables, PreviousLife, StreamReach
 from lake.spool.writer import SpoolWriter
 
 __all__ = [
+    "AskTables",
     "Batch",
     "Damage",
     "PreviousLife",
@@ -27,6 +28,7 @@ __all__ = [
     "SpoolSettings",
     "SpoolStats",
     "SpoolWriter",
+    "StreamReach",
     "TornTail",
     "drop_segments",
     "open_segments",

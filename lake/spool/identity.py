@@ -1,7 +1,8 @@
 """Who a stream is: `stream.json` in its folder, and the mark that a writer leaves when it stops cleanly.
 
 The epoch in a stream id is new whenever it is not certain at which offset the stream had stopped: in a new
-folder, after the segments were lost, after the end of the newest one was damaged. So no offset is used twice.
+folder, after the segments were lost, after the end of the newest one was damaged, where the tables hold records that
+the spool does not reach (an older spool was put beside them), in a copy of a lake. So no offset is used twice.
 """
 
 from __future__ import annotations
@@ -25,18 +26,29 @@ def read_identity(folder: Path) -> str | None:
     return f"{name}@{epoch}" if isinstance(name, str) and isinstance(epoch, str) else None
 
 
-def new_identity(folder: Path) -> str:
-    """Give the folder a new epoch, durably, and return the stream id."""
-    epoch = secrets.token_hex(EPOCH_BYTES)
-    content = json.dumps({"stream": folder.name, "epoch": epoch}).encode() + b"\n"
-    replace_file(folder / IDENTITY_FILE, content)
-    return f"{folder.name}@{epoch}"
+def begun_after(folder: Path) -> str | None:
+    """The stream id after which the folder's present epoch began; None where it was the first, or that is not known."""
+    after = _read_json(folder / IDENTITY_FILE).get("after")
+    return after if isinstance(after, str) else None
+
+
+def begin_epoch(folder: Path, after: str | None) -> str:
+    """Give the folder a new epoch, durably, and return the stream id; `after` is the stream id of its newest segment.
+
+    Whoever opens the stream next goes on with the new epoch, although the segments are still of the old one.
+    """
+    return _write_identity(folder, secrets.token_hex(EPOCH_BYTES), after)
 
 
 def restore_identity(folder: Path, stream: str) -> None:
     """Write the identity file again, from a stream id found in a segment."""
-    name, _, epoch = stream.rpartition("@")
-    replace_file(folder / IDENTITY_FILE, json.dumps({"stream": name, "epoch": epoch}).encode() + b"\n")
+    _write_identity(folder, stream.rpartition("@")[2], None)
+
+
+def _write_identity(folder: Path, epoch: str, after: str | None) -> str:
+    content = {"stream": folder.name, "epoch": epoch, "after": after}
+    replace_file(folder / IDENTITY_FILE, json.dumps(content).encode() + b"\n")
+    return f"{folder.name}@{epoch}"
 
 
 def mark_closed(folder: Path, end_offset: int) -> None:

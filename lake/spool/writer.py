@@ -33,7 +33,7 @@ from lake.spool.recovery import RecoveryReport, recover
 from lake.spool.segment import SegmentFile
 from lake.spool.settings import SpoolSettings
 from lake.spool.stats import SpoolStats
-from lake.spool.stream import PreviousLife, StreamState, open_stream
+from lake.spool.stream import AskTables, PreviousLife, StreamState, nothing_known, open_stream
 
 LOCK_FILE: Final = "LOCK"
 COMMIT_BYTES_MAX: Final = 16 << 20
@@ -69,8 +69,10 @@ class SpoolWriter:
         clock_ns: Callable[[], int] = time.time_ns,
         quarantine: Path | None = None,
         fs: FileSystem | None = None,
+        ask_tables: AskTables = nothing_known,
     ) -> None:
-        """Open the stream in `folder`.
+        """Open the stream in `folder`; `ask_tables` says what the lake's tables know of it, so that no offset that
+        they have is given again.
 
         `on_durable` is called in the committer's thread with the new durable offset after every commit.
         `quarantine` is where recovery puts torn and damaged bytes: see `recover`.
@@ -81,7 +83,7 @@ class SpoolWriter:
         self._clock_ns = clock_ns
         self._fs = fs or RealFileSystem()
         self._held = ExitStack()
-        state = self._open(quarantine)
+        state = self._open(quarantine, ask_tables)
         self.stream: Final = state.stream
         self.previous: Final[PreviousLife | None] = state.previous
 
@@ -246,13 +248,13 @@ class SpoolWriter:
     ) -> None:
         self.close()
 
-    def _open(self, quarantine: Path | None) -> StreamState:
+    def _open(self, quarantine: Path | None, ask_tables: AskTables) -> StreamState:
         make_dirs(self._folder)
         with ExitStack() as held:
             held.enter_context(exclusive(self._folder / LOCK_FILE, f"recording {self._folder.name}"))
             try:
                 self.recovery: RecoveryReport = recover(self._folder, quarantine, fs=self._fs)
-                state = open_stream(self._folder)
+                state = open_stream(self._folder, ask_tables)
             except OSError as error:
                 if error.errno not in NO_SPACE:
                     raise

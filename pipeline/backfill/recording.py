@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from lake.errors import BusyError, TransientError
 from lake.events import Response, encode_response
+from lake.reach import tables_of
 from lake.root import Root
 from lake.spool import RecordKind, SpoolSettings, SpoolWriter
 from pipeline.ingest import IngestSettings, ingest
@@ -83,7 +84,11 @@ class Recording:
     async def __aenter__(self) -> Self:
         quarantine = self._root.quarantine / "spool"
         self._writer = await asyncio.to_thread(
-            SpoolWriter, self._root.stream(STREAM), self._spool, quarantine=quarantine
+            SpoolWriter,
+            self._root.stream(STREAM),
+            self._spool,
+            quarantine=quarantine,
+            ask_tables=tables_of(self._root),
         )
         self._ingesting = asyncio.create_task(self._ingest_on())
         return self

@@ -110,11 +110,12 @@ def _land(root: Root, target: Landing, table: str, first: int, end: int, made: M
     """One batch, as one run of records of the file's stream; how many rows of it the lake did not hold yet."""
     total = Chunk(first, end, made.first_us * US_IN_NS, made.last_us * US_IN_NS)
     total.counts = Counter(imported=end - first, rejected=len(made.refused))
-    total.counts[f"rows_{table}"] = len(made.rows)
     _quarantine(root, target.stream, first, made.refused)
     reach("import:after_quarantine")
     offsets = pa.array(np.full(len(made.rows), first, np.int64))
-    target.append(table, target.missing(table, made.rows.append_column(OFFSET, offsets)), end)
+    decoded = made.rows.append_column(OFFSET, offsets)
+    with target.in_turn():
+        target.append(table, target.look_up(table, decoded, total), total)
     reach("import:after_rows")
     target.cover(total)
     return total.counts[f"rows_{table}"]

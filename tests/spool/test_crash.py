@@ -147,6 +147,7 @@ def test_the_steps_tested_are_the_steps_there_are() -> None:
     prefixes = re.findall(r'_write_durably\(.+"(spool:[a-z_]*)"\)', sources)
     moments = re.findall(r'reach\(f"\{step\}([a-z_]+)"\)', sources)
     named |= {prefix + moment for prefix in prefixes for moment in moments}
+    named = {step for step in named if not step.startswith("restamp:")}  # tests/pipeline/test_epochs.py
     assert named == {f"spool:{s}" for s in WRITER_STEPS} | {f"recovery:{s}" for s in RECOVERY_STEPS}
 
 

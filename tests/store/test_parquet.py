@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 from pathlib import Path
@@ -22,7 +23,7 @@ from lake.parquet import sort_rows, write_file
 from lake.schema import TABLES, TableSpec
 from tests.store.rows import DAY_US, stored_quotes, trades
 
-QUOTES, TRADES, BOOK, COVERAGE = (TABLES[name] for name in ("quotes", "trades", "book", "coverage"))
+QUOTES, TRADES, BOOK = (TABLES[name] for name in ("quotes", "trades", "book"))
 
 
 def shuffled(rows: pa.Table, seed: int = 3) -> pa.Table:
@@ -184,9 +185,11 @@ def test_one_row_of_each_key_stays_whatever_comes(rows: list[tuple[str, int]]) -
 
 
 def test_a_table_without_receive_time_keeps_the_first_row() -> None:
-    row = {**dict.fromkeys(COVERAGE.names, 0), "rebuilt": False, "venue": "deribit", "stream": "s"}
-    rows = pa.Table.from_pylist([{**row, "frames": n} for n in (1, 2)], schema=COVERAGE.arrow_schema)
-    assert drop_duplicates(rows, COVERAGE)[0]["frames"].to_pylist() == [1]
+    seen = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
+    row = {"venue": "deribit", "instrument": "X", "valid_from": seen, "kind": "option"}
+    spec = TABLES["instruments"]
+    rows = pa.Table.from_pylist([{**row, "strike": n} for n in (1.0, 2.0)], schema=spec.arrow_schema)
+    assert drop_duplicates(rows, spec)[0]["strike"].to_pylist() == [1.0]
 
 
 @pytest.mark.parametrize("purpose", ["ingest", "compact"])
