@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import errno
 import itertools
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -22,10 +23,14 @@ import typer
 from typer.core import TyperGroup
 
 from collectors.commands import simulate
-from lake.commands import book
+from lake.commands import book, snapshot
 from lake.display import show
+from lake.durable import REFUSED, TROUBLE
 from lake.errors import InputError, LakeError, TransientError
-from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_seconds, form_of
+from lake.invocation import DayOption, Format, Invocation, JsonFlag, as_days, as_seconds, form_of
+from lake.manifest_commands import manifest
+from lake.redaction import redact
+from lake.streams import as_texts, streams_minded
 from pipeline.commands import backfill, basis, candles, chain, compact, greeks, import_, run_periodic, surface
 from quality.commands import status, verify
 
@@ -34,20 +39,40 @@ if TYPE_CHECKING:
 
 # numpy's linear algebra would start a thread for every core, each spinning for work that never comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# The interpreters started from here must not find their modules in whatever folder somebody stands in.
+os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 CONF: Final = Path(__file__).resolve().parent / "conf"
 DEFAULT_ROOT: Final = Path("data")
 ROWS_SHOWN: Final = 1_000
 """Of an answer in the form of a table: nobody reads more, and to lay them out takes long."""
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-REFUSED_BY_FILE_SYSTEM: Final = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
-"""What the place of a lake or file can do to any verb; that is told in one line too."""
+INTERRUPTED: Final = 130
+"""Exit code of a verb that Ctrl-C ended, as shells have it."""
 
 
 class _Group(TyperGroup):
-    """Turns our errors, and what the file system refuses, into one line and an exit code; anything else is a bug
-    and shows its traceback.
+    """Turns our errors, what the file system refuses and Ctrl-C into one line and an exit code; anything else is a
+    bug and shows its traceback.
     """
+
+    def main(
+        self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run as a process of its own; without `standalone_mode`, as a step of another verb."""
+        if not standalone_mode:
+            return super().main(args, *rest, standalone_mode=False, **extra)
+        try:
+            with streams_minded():
+                return super().main(as_texts(sys.argv[1:] if args is None else args), *rest, **extra)
+        except InputError as error:
+            typer.echo(f"lake: {error}", err=True)
+            sys.exit(2)
+        except UnicodeEncodeError as error:
+            typer.echo(f"lake: this locale has no {error.object!a}; set PYTHONUTF8=1", err=True)
+            sys.exit(2)
+        except Exception:  # noqa: BLE001 - a bug; told here only to keep secrets out of it
+            typer.echo(redact(traceback.format_exc()), err=True, nl=False)
+            sys.exit(1)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Every verb with its whole first sentence; by default it is cut where the line ends."""
@@ -64,12 +89,15 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except LakeError as error:
             _fail(error)
+        except KeyboardInterrupt:
+            typer.echo("lake: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
-            if error.errno not in REFUSED_BY_FILE_SYSTEM:
+            if error.errno not in TROUBLE | REFUSED:
                 raise
             place = f"{error.filename} cannot be used: " if error.filename else ""
             typer.echo(f"lake: {place}{error.strerror}", err=True)
-            raise typer.Exit(1 if error.errno in FULL else 2) from error
+            raise typer.Exit(1 if error.errno in TROUBLE else 2) from error
 
 
 def _fail(error: LakeError) -> NoReturn:
@@ -92,7 +120,9 @@ def sections() -> dict[str, type]:
     from collectors.ops.settings import HeartbeatSettings, MetricsSettings
     from collectors.settings import CollectorSettings
     from lake.logs import LogSettings
+    from lake.manifests.make import ManifestSettings
     from lake.spool import SpoolSettings
+    from lake.sql_limits import SqlSettings
     from pipeline.backfill.settings import BackfillSettings
     from pipeline.chain import ChainSettings
     from pipeline.compact import CompactSettings
@@ -106,11 +136,13 @@ def sections() -> dict[str, type]:
         "collect": CollectorSettings,
         "ingest": IngestSettings,
         "compact": CompactSettings,
+        "manifest": ManifestSettings,
         "backfill": BackfillSettings,
         "surface": SurfaceSettings,
         "depth": DepthSettings,
         "chain": ChainSettings,
         "greeks": GreeksSettings,
+        "sql": SqlSettings,
         "log": LogSettings,
         "heartbeat": HeartbeatSettings,
         "metrics": MetricsSettings,
@@ -205,7 +237,7 @@ def _ingester_beside(this: Invocation, stream: str) -> Iterator[None]:
     from lake.companion import Companion
     from lake.memory import KEEP_LITTLE
 
-    command = [sys.executable, "-m", "cli", "--root", str(this.root_path)]
+    command = [sys.executable, "-P", "-m", "cli", "--root", str(this.root_path)]
     if this.config:
         command += ["--config", str(this.config)]
     command += ["ingest", "--follow", "--leash", "--stream", stream]
@@ -282,12 +314,35 @@ def depth(
 
     Example: lake --root data depth --date 2026-11-20
     """
+    from lake.books import imported_days
+
     this: Invocation = context.obj
-    run_periodic(this.root(), _book_jobs(this), date, as_json=as_json)
+    root, days = this.root(), as_days(date)
+    run_periodic(root, _book_jobs(this), date, as_json=as_json)
+    for day in imported_days(root, days) if days else ():
+        typer.echo(
+            f"lake: imported books of {day} have no rows, for nothing proves that all changes are there: "
+            "`lake book` shows them, marked so",
+            err=True,
+        )
 
 
 app.command(context_settings={"allow_extra_args": True})(simulate)
-for verb in (book, compact, import_, backfill, candles, basis, chain, surface, greeks, verify, status):
+app.add_typer(manifest, name="manifest")
+for verb in (
+    book,
+    snapshot,
+    compact,
+    import_,
+    backfill,
+    candles,
+    basis,
+    chain,
+    surface,
+    greeks,
+    verify,
+    status,
+):
     app.command(verb.__name__.rstrip("_"))(verb)
 
 
@@ -314,7 +369,7 @@ def sql(
     this: Invocation = context.obj
     form = form_of(output, out)
     root = this.root()
-    with connect(root, sql_greeks(root)) as connection:
+    with _stopped_by_signals(), connect(root, sql_greeks(root), this.settings("sql")) as connection:
         schema, batches = connection.stream(statement)
         if form is not Format.table:
             write_answer(schema, batches, form.value, out)
@@ -324,6 +379,24 @@ def sql(
     if len(rows) > ROWS_SHOWN:
         advice = "for all of them add --out FILE.csv, or --format csv"
         typer.echo(f"lake: these are the first {ROWS_SHOWN:,} rows; {advice}", err=True)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block in order, and the command with exit code 130."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("lake: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()
@@ -375,7 +448,9 @@ def _step(arguments: list[str], *, shown: str | None = None) -> None:
     import shlex
 
     typer.secho(f"\n$ {shown or 'lake ' + shlex.join(arguments)}", fg="cyan")
-    app(arguments, standalone_mode=False)
+    code = app(arguments, standalone_mode=False)
+    if code:
+        raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -144,10 +144,10 @@ async def receive(
     url: str,
     on_frames: OnFrames,
     order: tuple[int, int],
-    context: ssl.SSLContext | None,
+    ca_file: Path | None,
 ) -> float:
     """CPU seconds to receive the frames of `order` (frames, frames to a write)."""
-    link = await TRANSPORTS[transport](url, on_frames, TransportSettings(ssl_context=context))
+    link = await TRANSPORTS[transport](url, on_frames, TransportSettings(ca_file=ca_file))
     with cpu() as clock:
         link.send(b"%d %d" % order)
         await link.wait_closed()
@@ -182,10 +182,10 @@ def measure(
     figures = []
     try:
         scheme = "wss" if certificate else "ws"
-        context = ssl.create_default_context(cafile=certificate[0]) if certificate else None
+        ca_file = Path(certificate[0]) if certificate else None
         url = f"{scheme}://127.0.0.1:{ours.recv()}/"
         for transport in TRANSPORTS:
-            used = asyncio.run(receive(transport, url, on_frames, order, context))
+            used = asyncio.run(receive(transport, url, on_frames, order, ca_file))
             figures.append(Figure(f"{title}, {transport}", used / order[0] * 1e6, "CPU-s/M frames"))
     finally:
         server.terminate()

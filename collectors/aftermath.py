@@ -3,7 +3,8 @@
 The last life told of every gap when it began and when it ended, and now and then of all that were open. So its end
 need not be read further back than the last such statement. What it says is then:
 
-- A connection that was lost and not yet back lacks what came since its own last frame.
+- A connection that was lost and not yet back lacks what came since its own last frame. That also holds where it was
+  lost with an earlier life, and this one ended before its connections were dealt: its start says so.
 - All others lack what came since the last record of all; or since the gap that this life was to close, where it
   ended before its connections were there.
 - A book without its snapshot, a silence, a channel refused ended with the life: from there on everything is lacking.
@@ -13,12 +14,13 @@ need not be read further back than the last such statement. What it says is then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from collectors.continuity import TradeSequences
 from collectors.deribit import wire
 from collectors.deribit.rpc import is_notification
 from collectors.deribit.session import Unrecorded
@@ -47,24 +49,26 @@ class _Tail:
 
     started: SessionStarted | None = None
     open: dict[Key, GapOpened] = field(default_factory=dict)
-    data: bool = False
-    newest_trades: dict[str, int] = field(default_factory=dict)
+    flowing: bool = False
+    """Data came, or every connection that still lacks the time before this life has its own gap in `open`."""
+    trades: TradeSequences = field(default_factory=TradeSequences)
 
     def take(self, found: Found) -> None:
         match found:
             case list():
-                self.data = True
+                self.flowing = True
                 for trade in found:
-                    known = self.newest_trades.get(trade.instrument_name, trade.trade_seq)
-                    self.newest_trades[trade.instrument_name] = max(known, trade.trade_seq)
+                    self.trades.note(trade.instrument_name, trade.trade_seq, 0)
             case SessionStarted():
-                self.started, self.data, self.newest_trades = found, False, dict(found.newest_trades)
+                self.started, self.flowing, self.trades = found, False, _begun(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.open_gaps}
             case GapsOpen():
-                self.newest_trades = dict(found.newest_trades)
+                self.trades = _begun(found.newest_trades)
                 self.open = {key_of(gap): gap for gap in found.gaps}
+                self.flowing = self.flowing or any(map(is_of_connection, found.gaps))
             case GapOpened():
                 self.open[key_of(found)] = found
+                self.flowing = self.flowing or is_of_connection(found)
             case Gap() | GapWithdrawn():
                 self.open.pop(key_of(found), None)
 
@@ -73,7 +77,7 @@ class _Tail:
         lost = [gap for gap in self.open.values() if is_of_connection(gap)]
         carried_ns = self.started.unrecorded_since_ns if self.started is not None else None
         began_ns = last_ns if self.started is None else carried_ns or self.started.at_ns
-        since_ns = last_ns if self.data or lost else began_ns
+        since_ns = last_ns if self.flowing else began_ns
         if CAUSE_CRASHED in [*(gap.cause for gap in lost), self._carried_cause(carried_ns, since_ns)]:
             cause = CAUSE_CRASHED
         rest = [gap for gap in self.open.values() if not is_of_connection(gap)]
@@ -82,12 +86,20 @@ class _Tail:
             cause,
             {gap.connection: gap.start_ns for gap in lost if gap.connection is not None},
             tuple(_ended(gap, since_ns) for gap in rest),
-            self.newest_trades,
+            self.trades.newest(),
         )
 
     def _carried_cause(self, carried_ns: int | None, since_ns: int) -> str | None:
         """Why the life before this one ended, where its gap is still the one that is open."""
         return self.started.unrecorded_cause if self.started is not None and since_ns == carried_ns else None
+
+
+def _begun(newest_trades: Mapping[str, int]) -> TradeSequences:
+    """What knows of each instrument this number as its highest."""
+    trades = TradeSequences()
+    for instrument, seq in newest_trades.items():
+        trades.note(instrument, seq, 0)
+    return trades
 
 
 def unrecorded(folder: Path, previous: PreviousLife | None) -> Unrecorded | None:

@@ -17,6 +17,15 @@ CHANGES_AHEAD_MAX: Final = 1024
 NO_CHANGE_ID: Final = -1
 SKEW_SAMPLES: Final = 16
 SKEW_MAX_S: Final = 0.5
+LEAP_MAX: Final = 1_000_000
+"""Trades of an instrument whose numbers lie further apart are no neighbours, and what is between is not lost."""
+SEQ_MAX: Final = 1 << 53
+"""No number is larger: JSON, where every number is a double, could not tell it from the next."""
+CHANGE_LEAP_MAX: Final = 1 << 40
+"""The same of the ids of changes, which count through all books of a venue."""
+ASTRAY_MAX: Final = 3
+"""So many in a row that follow one another elsewhere are right: the venue counts anew."""
+CLOCK_LEAP_NS: Final = 86_400 * S_IN_NS
 
 
 class Whole(NamedTuple):
@@ -73,6 +82,9 @@ class BookChains:
         if chain is None:
             self._chains[channel] = _Chain(NO_CHANGE_ID, recv_ns, broken=True)
             return ChainNews.BROKE
+        if abs(change_id - chain.last) > CHANGE_LEAP_MAX:  # one of the two cannot be: a snapshot will tell
+            newly, chain.broken = not chain.broken, True
+            return ChainNews.BROKE if newly else None
         if change_id <= chain.last:
             return None
         if prev_change_id == chain.last:
@@ -116,29 +128,47 @@ class Hole(NamedTuple):
     before_ns: int
 
 
+class Leap(NamedTuple):
+    """A trade of an instrument has a number that cannot be: nobody knows what came between `after_ns` and `at_ns`."""
+
+    instrument: str
+    after_ns: int
+    at_ns: int
+
+
 @dataclass(slots=True)
 class _Sequence:
     high: int
     high_ns: int
     missing: list[tuple[int, int]]
     """Ranges below `high` not seen yet, ascending and apart."""
+    astray: int = 0
+    """How many in a row have come from elsewhere, the last of them with the number `elsewhere`."""
+    elsewhere: int = 0
+    leapt: bool = False
+    """A leap has been told, and the numbers have not settled since."""
 
 
 class TradeSequences:
     """Per instrument, which sequence numbers are missing since the first that came.
 
-    Any order will do, and any number may come twice: a hole that fills itself is no hole any more.
+    Any order will do, and any number may come twice: a hole that fills itself is no hole any more. A number far from
+    all others is a fault of the venue and moves nothing, unless more follow it.
     """
 
     def __init__(self) -> None:
         self._sequences: dict[str, _Sequence] = {}
 
-    def note(self, instrument: str, seq: int, recv_ns: int) -> Hole | None:
-        """A trade came; the hole that it leaves behind itself, if any."""
+    def note(self, instrument: str, seq: int, recv_ns: int) -> Hole | Leap | None:
+        """A trade came; the hole that it leaves behind itself, if any. Of leaps in a row only the first is told."""
         known = self._sequences.get(instrument)
         if known is None:
-            self._sequences[instrument] = _Sequence(seq, recv_ns, [])
+            if 0 <= seq <= SEQ_MAX:
+                self._sequences[instrument] = _Sequence(seq, recv_ns, [])
             return None
+        if abs(seq - known.high) > LEAP_MAX:
+            return _leap(instrument, known, seq, recv_ns)
+        known.astray = 0
         if seq <= known.high:
             if known.missing:
                 _take_out(known.missing, seq)
@@ -175,6 +205,18 @@ class TradeSequences:
             known.missing = [r for r in known.missing if r[1] < hole.first or r[0] > hole.last]
 
 
+def _leap(instrument: str, known: _Sequence, seq: int, recv_ns: int) -> Leap | None:
+    if 0 <= seq <= SEQ_MAX:
+        follows = known.astray > 0 and abs(seq - known.elsewhere) <= LEAP_MAX
+        known.astray = known.astray + 1 if follows else 1
+        known.elsewhere = seq
+    leap = None if known.leapt else Leap(instrument, known.high_ns, recv_ns)
+    known.leapt = known.astray < ASTRAY_MAX
+    if not known.leapt:
+        known.high, known.high_ns, known.astray = seq, recv_ns, 0
+    return leap
+
+
 def _take_out(ranges: list[tuple[int, int]], seq: int) -> None:
     at = bisect_left(ranges, (seq + 1,)) - 1
     if at < 0 or ranges[at][1] < seq:
@@ -202,11 +244,22 @@ class ClockSkew:
 
     def __init__(self) -> None:
         self._samples: deque[int] = deque(maxlen=SKEW_SAMPLES)
+        self._astray = 0
         self._told = False
 
     def note(self, sent_ns: int, recv_ns: int) -> Skew | None:
-        """A reply came; the skew, if it has just gone beyond `SKEW_MAX_S` or come back within."""
-        self._samples.append(recv_ns - sent_ns)
+        """A reply came; the skew, if it has just gone beyond `SKEW_MAX_S` or come back within.
+
+        A sample a day from the last is a fault of the venue, unless more follow it: then a clock was set.
+        """
+        sample = recv_ns - sent_ns
+        if self._samples and abs(sample - self._samples[-1]) > CLOCK_LEAP_NS:
+            self._astray += 1
+            if self._astray < ASTRAY_MAX:
+                return None
+            self._samples.clear()
+        self._astray = 0
+        self._samples.append(sample)
         skew = self.skew
         beyond = skew is not None and abs(skew.offset_ns) > SKEW_MAX_S * S_IN_NS
         if beyond == self._told:

@@ -24,6 +24,8 @@ RETRY_MS: Final = 30_000
 LOOK_BACK_MS: Final = 24 * HOUR_MS
 """The first question reaches back so far: what a collector missed while it was away. Older hours are in the
 venue's history for good, and for `lake backfill`."""
+CLOCK_SLACK_MS: Final = 600_000
+"""Our clock may be behind the venue's by so much; what it tells of later hours is no hour's funding."""
 NS_PER_MS: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class FundingHours:
         window = {"start_timestamp": asked.newest_ms, "end_timestamp": self._now_ms()}
         reply = await rest.get(HISTORY, {"instrument_name": name, **window})
         self._tape.response(reply.as_record())
-        asked.newest_ms = max(asked.newest_ms, newest_hour_ms(reply.result))
+        asked.newest_ms = max(asked.newest_ms, newest_hour_ms(reply.result, self._now_ms() + CLOCK_SLACK_MS))
 
     def _plan(self, asked: _Asked) -> None:
         """When to ask next: after the next hour, or soon again where the last one is still lacking."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from collectors.continuity import S_IN_NS, Hole, Skew, Whole
+from collectors.continuity import S_IN_NS, Hole, Leap, Skew, Whole
 from collectors.deribit.channels import classify, is_all_trades
 from collectors.deribit.market_state import expired_ns
 from collectors.deribit.rest import RestClient
@@ -173,6 +173,10 @@ class Healer:
     def trades_missing(self, connection: int, channel: str, hole: Hole) -> None:
         """Ask for them, unless they come by themselves."""
         self.trades.missing(connection, channel, hole)
+
+    def trades_leapt(self, connection: int, channel: str, leap: Leap) -> None:
+        """Say so once: there is nothing to ask for, and nobody knows of anything lost."""
+        self.trades.leapt(connection, channel, leap)
 
     def silence_ended(self, connection: int, silent: Silent) -> None:
         """Nobody can say what a silent channel would have brought: claim the time."""

@@ -26,7 +26,7 @@ from collectors.settings import CollectorSettings
 from collectors.sink import Sink, Tape
 from collectors.trade_healing import is_to_heal
 from collectors.upkeep import Upkeep
-from lake.events import GapOpened, SessionStarted, SessionStopped
+from lake.events import SessionStarted, SessionStopped
 
 REFUSED_QUIET_S: Final = 3.0
 """After the venue has refused a subscribe call as one too many: its pool of ten calls is full again by then."""
@@ -121,7 +121,7 @@ class Recorder:
                 venue=VENUE,
                 unrecorded_since_ns=self._unrecorded.since_ns if self._unrecorded else None,
                 unrecorded_cause=self._unrecorded.cause if self._unrecorded else None,
-                open_gaps=list(self._unrecorded.holes) if self._unrecorded else [],
+                open_gaps=self._unrecorded.open_gaps if self._unrecorded else [],
                 newest_trades=dict(self._unrecorded.newest_trades) if self._unrecorded else {},
             )
         )
@@ -172,9 +172,8 @@ class Recorder:
         for gap in filterfalse(is_to_heal, self._unrecorded.holes):
             self.healer.over(self._tape.holes.close(gap, gap.end_ns or gap.start_ns))
         numbers = {session.number for session in self.sessions}
-        for number, since_ns in self._unrecorded.earlier_ns.items():
-            if number not in numbers:
-                gap = GapOpened(start_ns=since_ns, cause=self._unrecorded.cause, connection=number)
+        for gap in self._unrecorded.lost_connections:
+            if gap.connection not in numbers:
                 self._tape.holes.close(gap, self._unrecorded.since_ns)
 
     def _perpetuals(self) -> list[str]:

@@ -99,7 +99,7 @@ class CollectorSettings:
     backoff: BackoffSettings = field(default_factory=BackoffSettings)
     """Waits between attempts, for connections and REST alike."""
     link: TransportSettings = field(default_factory=TransportSettings)
-    """Bounds of one WebSocket connection."""
+    """Bounds of one WebSocket connection, and how the venue is reached."""
 
     def __post_init__(self) -> None:
         check_address("ws_url", self.ws_url, "wss", "ws")
@@ -157,8 +157,12 @@ class CollectorSettings:
 
 def check_address(name: str, url: str, *schemes: str) -> None:
     """Raises SettingsError unless `url` is an address of one of `schemes` with a host in it."""
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not parts.fragment
+    except ValueError:
+        usable = False
+    if not usable:
         raise SettingsError(f"{name} {url!r}: give an address that begins with {'://, '.join(schemes)}://")
 
 

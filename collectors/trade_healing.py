@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from collectors.continuity import S_IN_NS, Hole, TradeSequences
+from collectors.continuity import S_IN_NS, Hole, Leap, TradeSequences
 from collectors.deribit.channels import is_all_trades
 from collectors.deribit.rest import RestClient
 from collectors.deribit.trade_answers import BY_INSTRUMENT, BY_TIME, TradeNumber, trade_numbers
@@ -26,6 +26,7 @@ from lake.errors import TransientError, VenueRefusedError
 from lake.events import Gap, GapOpened
 
 CAUSE_TRADES: Final = "missing_trades"
+CAUSE_LEAP: Final = "implausible_sequence"
 TRADES_KEPT_S: Final = 24 * 3600
 """So long the venue hands out trades that have happened (measured; its documentation says the same)."""
 TRADES_PER_ANSWER_MAX: Final = 1000
@@ -113,6 +114,14 @@ class TradeHealer:
         self._tape.holes.open(gap)
         self._cases.append(_Case(hole, gap, self._numbers, self._due_s()))
 
+    def leapt(self, connection: int, channel: str, leap: Leap) -> None:
+        """A trade's number cannot be: what it hides, if anything, is within the time since the one before."""
+        gap = GapOpened(
+            start_ns=leap.after_ns, cause=CAUSE_LEAP, connection=connection, channel=channel,
+            instrument=leap.instrument, end_ns=leap.at_ns,
+        )  # fmt: skip
+        self._tape.holes.close(gap, leap.at_ns, records_lost=0)
+
     def absent(self, channel: str, gap: Gap) -> None:
         """Everything was lacking in the time of `gap`, trades of `channel` too."""
         part = GapOpened(
@@ -137,8 +146,10 @@ class TradeHealer:
         end_ns = gap.start_ns if gap.end_ns is None else gap.end_ns
         numbers.note(gap.instrument, gap.first_seq - 1, gap.start_ns)
         hole = numbers.note(gap.instrument, gap.last_seq + 1, end_ns)
-        if hole is not None:
+        if isinstance(hole, Hole):
             self._cases.append(_Case(hole, gap, numbers, self._due_s()))
+        else:  # numbers that an earlier version took for missing, and that cannot be
+            self._tape.holes.close(gap, end_ns)
 
     def finish(self) -> None:
         """Tell what is missing now; the next life goes on healing it."""
@@ -215,11 +226,12 @@ class TradeHealer:
             now_ns = self._tape.now_ns()
             for trade in sorted(found, key=lambda trade: trade.trade_seq):
                 hole = absence.numbers.note(trade.instrument_name, trade.trade_seq, now_ns)
-                if hole is not None and absence.numbers is self._numbers:
+                if isinstance(hole, Hole) and absence.numbers is self._numbers:
                     self.missing(COLLECTOR_ITSELF, channel, hole)
             if len(found) < TRADES_PER_ANSWER_MAX:
                 return True
-            absence.start_ms = max(found[-1].timestamp, absence.start_ms + 1)
+            times = [trade.timestamp for trade in found if trade.timestamp <= absence.end_ms]
+            absence.start_ms = max([absence.start_ms + 1, *times])
 
     async def _settled(self, case: _Case, rest: RestClient) -> bool:
         """Ask for what a case lacks; whether there is nothing left to be hoped for."""

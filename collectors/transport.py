@@ -29,14 +29,19 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Final, Protocol
+from urllib.parse import urlsplit
 
 import picows
+import python_socks
 import websockets.asyncio.client
 import websockets.exceptions
 
+from collectors.network import check_proxy, proxy_for, told, trusting
 from lake.errors import SettingsError, VenueRefusedError, VenueUnavailableError
 
 NORMAL_CLOSURE: Final = 1000
@@ -64,7 +69,10 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """Bounds of one connection."""
+    """Bounds of one connection, and how its peer is reached."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = MappingProxyType({"ssl_context": "ca_file"})
+    """Names of earlier versions, for the message."""
 
     connect_timeout_s: float = 10.0
     """Longest time for name lookup, TCP, TLS and the upgrade together."""
@@ -72,8 +80,23 @@ class TransportSettings:
     """How long the peer may take to answer our close frame before the socket is cut."""
     message_bytes_max: int = 32 << 20
     """A longer message ends the connection with code 1009."""
-    ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
-    """Certificates to trust for wss; None: those of the system."""
+    ca_file: Path | None = None
+    """PEM file of certificate authorities to trust beside those of the system, for WebSocket and REST alike; the
+    environment variable SSL_CERT_FILE works too, instead of those of the system."""
+    proxy: str | None = None
+    """Address of an HTTP proxy, such as http://proxy:3128, for WebSocket and REST alike, or direct for none; None: as
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say."""
+
+    def __post_init__(self) -> None:
+        if self.ca_file is not None:
+            trusting(self.ca_file)
+        if self.proxy is not None:
+            check_proxy("proxy", self.proxy)
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Certificates to trust; None: those of the system."""
+        return None if self.ca_file is None else trusting(self.ca_file)
 
 
 class Link(Protocol):
@@ -241,12 +264,16 @@ class _PicowsLink(picows.WSListener):
 async def connect_picows(url: str, on_frames: OnFrames, settings: TransportSettings) -> Link:
     """Open a connection with picows. See `Transport`."""
     link = _PicowsLink(on_frames, settings)
+    proxy = proxy_for(url, settings.proxy)
+    at = told(url, proxy)
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             transport, listener = await picows.ws_connect(
                 lambda: link,
                 url,
                 ssl_context=settings.ssl_context,
+                proxy=proxy,
+                proxy_ssl_context=_for_proxy(proxy, settings),
                 websocket_handshake_timeout=settings.connect_timeout_s,
                 max_frame_size=settings.message_bytes_max,
                 extra_headers={"User-Agent": USER_AGENT},
@@ -257,14 +284,14 @@ async def connect_picows(url: str, on_frames: OnFrames, settings: TransportSetti
         raise _wrong_url(url, error) from None
     except picows.WSInvalidStatusError as error:
         status = int(error.response.status) if error.response is not None else 0
-        raise _upgrade_refused(url, status) from None
-    except (OSError, picows.WSError) as error:
-        raise _unreachable(url, error) from None
+        raise _upgrade_refused(at, status) from None
+    except (OSError, picows.WSError, python_socks.ProxyError) as error:
+        raise _unreachable(at, error) from None
     if (
         listener is not link
     ):  # picows reports a connection lost before the upgrade as success, with no listener
         transport.disconnect(graceful=False)
-        raise _unreachable(url, ConnectionResetError("connection lost during the upgrade"))
+        raise _unreachable(at, ConnectionResetError("connection lost during the upgrade"))
     return link
 
 
@@ -333,13 +360,17 @@ class _WebsocketsLink:
 
 async def connect_websockets(url: str, on_frames: OnFrames, settings: TransportSettings) -> Link:
     """Open a connection with websockets. See `Transport`."""
+    proxy = proxy_for(url, settings.proxy)
+    at = told(url, proxy)
+    secured = {"proxy_ssl": _for_proxy(proxy, settings)} if proxy and proxy.startswith("https:") else {}
     try:
         connection = await websockets.asyncio.client.connect(
             url,
             ssl=(settings.ssl_context or True) if url.startswith("wss:") else None,
             compression=None,
             user_agent_header=USER_AGENT,
-            proxy=None,
+            proxy=proxy,
+            **secured,
             open_timeout=settings.connect_timeout_s,
             ping_interval=None,
             close_timeout=settings.close_timeout_s,
@@ -349,13 +380,20 @@ async def connect_websockets(url: str, on_frames: OnFrames, settings: TransportS
     except websockets.exceptions.InvalidURI as error:
         raise _wrong_url(url, error) from None
     except websockets.exceptions.InvalidStatus as error:
-        raise _upgrade_refused(url, error.response.status_code) from None
+        raise _upgrade_refused(at, error.response.status_code) from None
     except (OSError, websockets.exceptions.WebSocketException) as error:
-        raise _unreachable(url, error) from None
+        raise _unreachable(at, error) from None
     return _WebsocketsLink(connection, on_frames)
 
 
 TRANSPORTS: Final[dict[str, Transport]] = {"picows": connect_picows, "websockets": connect_websockets}
+
+
+def _for_proxy(proxy: str | None, settings: TransportSettings) -> ssl.SSLContext | None:
+    """Certificates to trust of a proxy that is itself reached by TLS."""
+    if proxy is None or urlsplit(proxy).scheme != "https":
+        return None
+    return settings.ssl_context or ssl.create_default_context()
 
 
 def _wrong_url(url: str, error: Exception) -> SettingsError:
@@ -376,7 +414,10 @@ def _unreachable(url: str, error: Exception) -> VenueUnavailableError:
     if isinstance(error, TimeoutError):
         return VenueUnavailableError(f"no answer from {url} in time; check the network and ws_url")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return VenueUnavailableError(f"{url} shows a certificate we do not trust: {error.verify_message}")
+        return VenueUnavailableError(
+            f"{url} shows a certificate we do not trust: {error.verify_message}; "
+            "name who vouches for it in [collect.link] ca_file"
+        )
     if isinstance(error, socket.gaierror):
         return VenueUnavailableError(
             f"the host of {url} cannot be found ({error.strerror}); check ws_url and DNS"

@@ -16,7 +16,7 @@ from typing import Any
 import typer.main
 
 from cli import app, sections
-from lake.schema import TABLES
+from lake.schema import TABLES, UNITS
 from lake.settings import field_docs, variable_name
 
 HERE = Path(__file__).resolve().parent
@@ -27,12 +27,21 @@ def cli_reference() -> str:
     group: Any = typer.main.get_command(app)
     parts = ["# The `lake` command\n", "Generated from the command itself by `make docs`.\n"]
     parts += ["Global options come before the verb: `lake --root DIR VERB …`.\n", _options(group)]
-    for name, command in group.commands.items():
+    for name, command in _verbs(group):
         text, _, example = command.help.partition("Example: ")
         parts.append(f"## lake {name}\n\n{' '.join(text.split())}\n")
         parts.append(f"```\n{' '.join(example.split())}\n```\n")
         parts.append(_options(command))
     return "\n".join(parts)
+
+
+def _verbs(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Every command by its full name, those of groups after their group."""
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        found.append((f"{prefix}{name}", command))
+        found += _verbs(command, f"{prefix}{name} ") if hasattr(command, "commands") else []
+    return found
 
 
 def _options(command: Any) -> str:
@@ -80,16 +89,18 @@ def tables_reference() -> str:
     """The schema contract."""
     parts = [
         "# Tables\n",
-        "Generated from the contract in `lake/schema.py` by `make docs`. The SQL views show the same columns,",
-        "numbers as DOUBLE, and the partition columns `date` and `family` where a table has them.\n",
+        "Generated from the contract in `lake/schema` by `make docs`. The SQL views show the same columns,",
+        "numbers as DOUBLE, and `date` and `family` where a table is partitioned: `date` is the UTC day of the row",
+        "in every view, also where the partition, which other readers of the files see under this name, is a month.",
+        "A column of one name has one unit in all tables (`lake/schema/units.py`).\n",
     ]
     for table in TABLES.values():
         parts += [f"## {table.name}\n", f"{table.doc}\n"]
         parts.append(f"One row per: {', '.join(f'`{name}`' for name in table.natural_key)}.\n")
-        parts += ["| column | stored as | null | meaning |", "|---|---|---|---|"]
+        parts += ["| column | stored as | null | unit | meaning |", "|---|---|---|---|---|"]
         for column in table.columns:
-            null = "yes" if column.nullable else ""
-            parts.append(f"| `{column.name}` | {column.type} | {null} | {column.doc} |")
+            null, unit = "yes" if column.nullable else "", UNITS.get(column.name, "")
+            parts.append(f"| `{column.name}` | {column.type} | {null} | {unit} | {column.doc} |")
         parts.append("")
     return "\n".join(parts)
 

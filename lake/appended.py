@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake import delta_log
+from lake.commit_file import METADATA_KEY
 from lake.datafile import parse_path
 from lake.delta import Table
 from lake.delta_errors import delta_errors
@@ -130,6 +131,6 @@ def _commit_of(content: bytes, stream: str) -> Appended | None:
             file = parse_path((action.get("add") or action["remove"])["path"])
             rows += (file.rows + file.dropped) * (1 if "add" in action else -1)
         elif "commitInfo" in action:
-            words = action["commitInfo"].get(delta_log.METADATA_KEY, {})
+            words = action["commitInfo"].get(METADATA_KEY, {})
             run = Run.from_words(words[RUN_KEY]) if RUN_KEY in words else None
     return None if offset is None else Appended(offset, rows, run)

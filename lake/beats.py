@@ -56,6 +56,10 @@ class SpoolFigures(msgspec.Struct, frozen=True, kw_only=True):
     dropped_records: int
     disk_full: bool
     last_error: str | None
+    stream_id: str = ""
+    """With its epoch; empty in the beats of an early version."""
+    durable_offset: int = 0
+    """All records of `stream_id` with a lower offset are on disk: `lake verify` holds the spool against it."""
 
 
 class DiskFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,10 @@ import pyarrow.compute as pc
 from lake.errors import SchemaDriftError
 from lake.exact import Array, Mask, decimal_array, to_units, valid_mask
 from lake.schema import PARTITION_COLUMNS, UNROUNDED, ColumnSpec, TableSpec
+
+NUMBER_MAX: Final = 1e15
+"""No price, size or sum of a market is larger; what is, is a fault that would spoil every sum over it."""
+TEXT_BYTES_MAX: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def _converted(
     if pa.types.is_timestamp(kind) and (pa.types.is_int64(source.type) or pa.types.is_timestamp(source.type)):
         return source.cast(kind)
     if pa.types.is_string(kind) and _is_text(source.type):
-        return source.cast(kind)
+        return _texts(spec, source, verdicts)
     if source.type == kind:
         return source
     verdicts.refuse(valid_mask(source), f"{spec.name}: type {source.type}, the contract says {kind}")
@@ -160,10 +165,20 @@ def _decimals(
 
 def _doubles(spec: ColumnSpec, source: Array, verdicts: _Verdicts) -> Array:
     values, valid = _floats(spec, source, verdicts)
-    finite = np.isfinite(values)
-    if not finite.all():
+    sane = np.abs(values) <= NUMBER_MAX
+    if not sane.all():
+        finite = np.isfinite(values)
         verdicts.refuse(~finite, f"{spec.name}: number is not finite")
+        verdicts.refuse(finite & ~sane, f"{spec.name}: number beyond {NUMBER_MAX:g}")
     return pa.array(values, mask=None if valid is None else ~valid)
+
+
+def _texts(spec: ColumnSpec, source: Array, verdicts: _Verdicts) -> Array:
+    texts = source.cast(spec.type)
+    if texts.nbytes > TEXT_BYTES_MAX:  # else none can be too long
+        long = np.asarray(pc.fill_null(pc.greater(pc.binary_length(texts), TEXT_BYTES_MAX), False))
+        verdicts.refuse(long, f"{spec.name}: text of more than {TEXT_BYTES_MAX} bytes")
+    return texts
 
 
 def _integers(spec: ColumnSpec, source: Array, verdicts: _Verdicts) -> Array:

@@ -11,6 +11,7 @@ it is not meant to withstand an adversary.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -33,6 +34,9 @@ _SHIFT_3: Final = np.uint64(31)
 _HALF: Final = np.uint64(32)
 _ROW: Final = np.uint64(0x9E3779B97F4A7C15)  # what a row adds by being there, even if all is null
 _WORD_BYTES: Final = 8
+_WORD_MAX: Final = (1 << 64) - 1
+LONG_BYTES: Final = 4096
+"""Longer texts are hashed one by one from here on."""
 
 
 def content_hash(rows: pa.Table) -> int:
@@ -122,6 +126,15 @@ def _list_words(array: Array) -> Words:
     return words
 
 
+def _hashed_on(hashed: int, rest: bytes) -> int:
+    """The same for the rest of one text; of long ones there are few, and steps of arrays would take minutes."""
+    odd, half = int(_ODD_1), int(_HALF)
+    for (octets,) in struct.iter_unpack("<Q", rest + bytes(-len(rest) % _WORD_BYTES)):
+        part = (hashed ^ octets) * odd & _WORD_MAX
+        hashed = part ^ (part >> half)
+    return hashed
+
+
 def _text_words(array: Array) -> Words:
     """A word per text: its bytes taken eight at a time, and its length."""
     encoded = array.dictionary_encode()
@@ -134,11 +147,14 @@ def _text_words(array: Array) -> Words:
     padded = np.concatenate([content, np.zeros(_WORD_BYTES, np.uint8)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WORD_BYTES)
     hashed = lengths.astype(np.uint64) * _ODD_2
-    for at in range(0, int(lengths.max()), _WORD_BYTES):
+    for at in range(0, min(int(lengths.max()), LONG_BYTES), _WORD_BYTES):
         rows = np.flatnonzero(lengths > at)
         octets = windows[starts[rows] + at].copy()
         octets[np.arange(_WORD_BYTES) >= (lengths[rows] - at)[:, None]] = 0
         part = (hashed[rows] ^ octets.view("<u8")[:, 0]) * _ODD_1
         hashed[rows] = part ^ (part >> _HALF)
+    for row in np.flatnonzero(lengths > LONG_BYTES).tolist():
+        rest = content[starts[row] + LONG_BYTES : starts[row] + lengths[row]].tobytes()
+        hashed[row] = _hashed_on(int(hashed[row]), rest)
     words: Words = hashed[np.asarray(pc.fill_null(encoded.indices, 0))]
     return words

@@ -29,6 +29,14 @@ _PATH: Final = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the log says of a file beside its path: `partition` are its partition values, `rows` its number of rows."""
+
+    partition: Mapping[str, Any]
+    rows: int | None
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:
     """One day of one family. Tables without partitions have None in its place."""
@@ -53,7 +61,8 @@ class DataFile:
     """One data file of a table.
 
     `path` is relative to the table's folder, `size` in bytes; `dropped` counts the duplicates that rewriting
-    has removed from its rows so far. `minimum` and `maximum` hold the log's statistics by column.
+    has removed from its rows so far. `minimum` and `maximum` hold the log's statistics by column, `labels` what
+    else the log says of the file beside its path, where it came from a log.
     """
 
     path: str
@@ -65,11 +74,28 @@ class DataFile:
     size: int = 0
     minimum: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
     maximum: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    labels: Labels | None = field(default=None, hash=False, compare=False)
 
     @property
     def compacted(self) -> bool:
         """Whether a rewrite made this file, so that its rows are sorted and unique."""
         return not self.origin.startswith(INGEST_PREFIX)
+
+    @property
+    def mislabelled(self) -> str | None:
+        """Where the log says of the file what its path does not, in words: queries go by the log."""
+        if self.labels is None:
+            return None
+        of_path = {"date": self.partition.date, "family": self.partition.family} if self.partition else {}
+        if dict(self.labels.partition) != of_path:
+            said = (
+                ", ".join(f"{name} {value}" for name, value in self.labels.partition.items())
+                or "no partition"
+            )
+            return f"the log has it under {said}"
+        if self.labels.rows != self.rows:
+            return f"the log says {self.labels.rows} rows, its name {self.rows}"
+        return None
 
 
 def file_path(partition: Partition | None, origin: str, rows: int, dropped: int, content_hash: int) -> str:
@@ -84,11 +110,17 @@ def file_path(partition: Partition | None, origin: str, rows: int, dropped: int,
     return f"{partition.folder}/{name}" if partition else name
 
 
+def is_data_path(path: str) -> bool:
+    """Whether a data file of this project can have this path, relative to its table's folder."""
+    return _PATH.fullmatch(path) is not None
+
+
 def parse_path(
     path: str,
     size: int = 0,
     minimum: Mapping[str, Any] | None = None,
     maximum: Mapping[str, Any] | None = None,
+    labels: Labels | None = None,
 ) -> DataFile:
     """The file that `path` names; the inverse of `file_path`.
 
@@ -101,4 +133,4 @@ def parse_path(
     date, family, origin, rows, dropped, content_hash = found.groups()
     partition = Partition(dt.date.fromisoformat(date), family) if date else None
     numbers = int(rows), int(dropped), int(content_hash, 16), size
-    return DataFile(path, partition, origin, *numbers, minimum or {}, maximum or {})
+    return DataFile(path, partition, origin, *numbers, minimum or {}, maximum or {}, labels)

@@ -1,7 +1,7 @@
 """Delta tables with exactly-once append and atomic replace, for several processes on one machine.
 
-Data files are written and made durable first, under names that follow from their content (`lake.datafile`);
-then one commit makes them visible, and is durable when the call returns (`lake.delta_commit`).
+Data files are written and made durable first, outside of the table, under names that follow from their content
+(`lake.datafile`); then one commit brings them in, and is durable when the call returns (`lake.delta_commit`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +18,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import Transaction
 
 from lake import delta_log
+from lake.commit_file import Action
 from lake.content import content_hash
 from lake.crashpoints import reach
-from lake.datafile import HASH_MODULUS, DataFile, Partition, file_path, parse_path
+from lake.datafile import HASH_MODULUS, DataFile, Labels, Partition, file_path, parse_path
 from lake.delta_commit import (
     GRACE,
-    Action,
-    DeltaHandle,
+    READERS_WAIT_SECONDS,
+    Committer,
     StagedFile,
     commit_lock,
-    create_table,
+    ready_to_write,
     remove_action,
+    transaction,
 )
 from lake.delta_errors import delta_errors
+from lake.delta_view import DeltaView
 from lake.durable import make_dirs
-from lake.errors import CommitFailedError, LakeError, SchemaDriftError
+from lake.errors import CorruptionError, LakeError, SchemaDriftError
 from lake.parquet import FileStats, Purpose, sort_by, write_file
 from lake.root import Root
 from lake.schema import PARTITION_COLUMNS, TableSpec
+from lake.tidying import delete_older, retire_unnamed
 
 __all__ = ["Appended", "DataFile", "Partition", "Replaced", "StagedFile", "Table"]
 
@@ -75,7 +77,8 @@ class Table:
         self.spec: Final = spec
         self.folder: Final = root.table(spec.name)
         self.repairs: Final = tuple(repairs)
-        self._delta: Final = DeltaHandle(root, spec)
+        self._delta: Final = DeltaView(root, spec)
+        self._committer: Final = Committer(root, spec, self._delta)
 
     @classmethod
     def open(cls, root: Root, spec: TableSpec) -> Table:
@@ -86,14 +89,10 @@ class Table:
             SchemaDriftError: the table on disk has other columns than the contract.
             CorruptionError: the log is damaged further back than its newest commit.
         """
-        folder = root.table(spec.name)
-        with commit_lock(root, spec):
-            repairs = delta_log.repair_log(folder, root.quarantine / "delta")
-            for repair in repairs:
-                _logger.warning("%s: %s; moved to %s", repair.file, repair.reason, repair.moved_to)
-            if not delta_log.exists(folder):
-                create_table(folder, spec)
-            return cls(root, spec, repairs)
+        repairs = ready_to_write(root, spec)
+        for repair in repairs:
+            _logger.warning("%s: %s; moved to %s", repair.file, repair.reason, repair.moved_to)
+        return cls(root, spec, repairs)
 
     @classmethod
     def find(cls, root: Root, spec: TableSpec) -> Table | None:
@@ -102,8 +101,7 @@ class Table:
 
     def pin(self) -> int:
         """From now on see the table as it is now, whatever is committed; returns the version. For readers only."""
-        self._delta.refresh()
-        self._delta.pinned = True
+        self._delta.pin()
         return self._delta.version
 
     @property
@@ -126,7 +124,7 @@ class Table:
         """Active files, of one `date` and one `family` where given, sorted by path.
 
         Raises:
-            CorruptionError: the log names a file that this project never wrote.
+            CorruptionError: the log names a file that this project never wrote, or says of one what its path does not.
         """
         listing = self.listing()
         if date is not None:
@@ -135,8 +133,13 @@ class Table:
             listing = listing.filter(pc.field("partition.family") == family)
         bounds = [f"{side}.{name}" for side in ("min", "max") for name in self.spec.stats]
         present = [name for name in bounds if name in listing.column_names]
-        rows = listing.select(["path", "size_bytes", *present]).to_pylist()
-        return sorted((_data_file(row) for row in rows), key=lambda file: file.path)
+        labels = ["num_records", *(name for name in listing.column_names if name.startswith("partition."))]
+        rows = listing.select(["path", "size_bytes", *labels, *present]).to_pylist()
+        files = sorted((_data_file(row) for row in rows), key=lambda file: file.path)
+        for file in files:
+            if wrong := file.mislabelled:
+                raise CorruptionError(f"{self.spec.name}/{file.path}: {wrong}; run `lake verify`")
+        return files
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, of the named columns where given, in no particular order; meant for the small tables."""
@@ -145,10 +148,32 @@ class Table:
             schema = pa.schema([schema.field(name) for name in columns])
         pieces = []
         for file in self.files():
-            with delta_errors(f"reading {self.folder / file.path}"):
-                piece = pq.read_table(self.folder / file.path, columns=schema.names, partitioning=None)
+            with delta_errors(f"reading {self.folder / file.path}"), self.open_file(file) as content:
+                piece = pq.read_table(content, columns=schema.names, partitioning=None)
                 pieces.append(piece.cast(schema))
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
+
+    def path(self, file: DataFile) -> Path:
+        """Where an active file is, or one that was active when the caller looked: after its replacement it is kept in
+        another place for the grace period. Without such a file, where it should be."""
+        active, retired = self.folder / file.path, self.root.retired / self.spec.name / file.path
+        return retired if not active.exists() and retired.exists() else active
+
+    def open_file(self, file: DataFile) -> pa.NativeFile:
+        """The file at `path`, for reading.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        try:
+            return pa.OSFile(str(self.folder / file.path))
+        except FileNotFoundError:
+            return pa.OSFile(str(self.path(file)))
+
+    def staged_path(self, file: StagedFile) -> Path:
+        """Where a staged file is until its commit."""
+        staged = self.root.staging / self.spec.name / file.path
+        return staged if staged.exists() else self.folder / file.path
 
     def append(
         self,
@@ -192,10 +217,8 @@ class Table:
                 path = file_path(partition, origin, part.num_rows, 0, content_hash(part))
                 files.append(self._write(path, partition, part, "ingest"))
                 reach("delta:after_file")
-            for gone, _ in instead:
-                _start_grace(self.folder / gone.path)
         except LakeError:
-            self._delta.discard([*files, *rewritten])
+            self._committer.discard([*files, *rewritten])
             raise
         reach("delta:after_write")
 
@@ -204,10 +227,12 @@ class Table:
                 return None
             self._delta.require_active([gone.path for gone, _ in instead])
             added = [file.action(data_change=True) for file in (*files, *rewritten)]
-            return [*added, *(remove_action(gone, data_change=True) for gone, _ in instead)]
+            removed = [remove_action(gone, data_change=True) for gone, _ in instead]
+            reached = {app: version, **(also or {})}
+            return [*added, *removed, *(transaction(name, at) for name, at in reached.items())]
 
-        transactions = [Transaction(name, at) for name, at in {app: version, **(also or {})}.items()]
-        committed = self._delta.commit(actions, landed, [*files, *rewritten], transactions, metadata)
+        wait_s = READERS_WAIT_SECONDS if instead else 0.0
+        committed = self._committer.commit(actions, [*files, *rewritten], metadata, readers_wait_s=wait_s)
         added = tuple(file.data_file for file in files) if committed else ()
         return Appended(self._delta.version, added, already_there=not committed)
 
@@ -239,21 +264,24 @@ class Table:
         staged: Sequence[StagedFile],
         *,
         metadata: Mapping[str, Any] | None = None,
+        readers_wait_s: float = READERS_WAIT_SECONDS,
     ) -> Replaced:
         """Put `staged` in the place of `removed`, all of one partition, in one commit.
 
-        The replaced files stay on disk until `tidy` finds their grace period over. If `staged` are the very
-        files to be removed, there is nothing to do and nothing is committed.
+        The replaced files leave the table's folder in the same moment, and stay in `retired/` until `tidy` finds
+        their grace period over. Queries of this project that are running are waited for, up to `readers_wait_s`.
+        If `staged` are the very files to be removed, there is nothing to do and nothing is committed.
 
         Raises:
             ValueError: rows are lost or made up, or a file is of another partition.
             CommitFailedError: nothing was replaced, for instance because another writer was faster.
+            InUseError: nothing was replaced, the table was being read all the time.
             CommitUnknownError, DiskFullError, BusyError: as for `append`.
         """
         added = [file.data_file for file in staged]
         _check_conserved(removed, added)
         data_change = sum(file.rows for file in added) != sum(file.rows for file in removed)
-        return self._swap(removed, staged, metadata, data_change=data_change)
+        return self._swap(removed, staged, metadata, readers_wait_s, data_change=data_change)
 
     def supersede(
         self,
@@ -261,24 +289,26 @@ class Table:
         staged: Sequence[StagedFile],
         *,
         metadata: Mapping[str, Any] | None = None,
+        readers_wait_s: float = READERS_WAIT_SECONDS,
     ) -> Replaced:
         """As `replace`, for rows that a job has derived anew: they may be others than before, or the first.
 
         Raises:
             ValueError: the table is not derived, or a file is of another partition.
-            CommitFailedError, CommitUnknownError, DiskFullError, BusyError: as for `replace`.
+            CommitFailedError, CommitUnknownError, DiskFullError, BusyError, InUseError: as for `replace`.
         """
         if not self.spec.derived:
             raise ValueError(f"table {self.spec.name} is not derived: its rows must be conserved")
         if len({file.partition for file in removed} | {file.partition for file in staged}) > 1:
             raise ValueError("rows of one partition take the place of rows of the same")
-        return self._swap(removed, staged, metadata, data_change=True)
+        return self._swap(removed, staged, metadata, readers_wait_s, data_change=True)
 
     def _swap(
         self,
         removed: Sequence[DataFile],
         staged: Sequence[StagedFile],
         metadata: Mapping[str, Any] | None,
+        readers_wait_s: float,
         *,
         data_change: bool,
     ) -> Replaced:
@@ -290,19 +320,13 @@ class Table:
             self._delta.refresh()
             self._delta.require_active(sorted(same))
             return Replaced(self._delta.version, tuple(added), (), committed=False)
-        for file in gone:
-            _start_grace(self.folder / file.path)
 
         def actions() -> Sequence[Action]:
             self._delta.require_active([file.path for file in removed])
             removes = [remove_action(file, data_change=data_change) for file in gone]
             return [*(file.action(data_change=data_change) for file in new), *removes]
 
-        def landed() -> bool:
-            active = self._delta.active_paths()
-            return active.issuperset(file.path for file in new) and active.isdisjoint(f.path for f in gone)
-
-        self._delta.commit(actions, landed, new, (), metadata)
+        self._committer.commit(actions, new, metadata, readers_wait_s=readers_wait_s)
         return Replaced(self._delta.version, tuple(added), tuple(gone), committed=True)
 
     def tidy(
@@ -311,28 +335,21 @@ class Table:
         """Delete files that were replaced or left behind more than `grace` before `now`, and commits older
         than `log_retention` that the newest checkpoints make superfluous; says which.
 
-        A file that the log does not name is left alone while young: a writer may be about to commit it.
+        A staged file is left alone while young: a writer may be about to commit it. Data files in the table's
+        folder that the log does not name, of an older copy of the log say, are retired first.
         """
         limit = (now - grace).timestamp()
-        log = delta_log.log_folder(self.folder)
         with commit_lock(self.root, self.spec):
             self._delta.refresh()
-            active = self._delta.active_paths()
-            deleted: list[Path] = []
-            for path in _files_below(self.folder):
-                debris = (
-                    delta_log.is_staging(path)
-                    if path.parent == log
-                    else str(path.relative_to(self.folder)) not in active
-                )
-                if debris and path.stat().st_mtime < limit:
-                    path.unlink(missing_ok=True)
-                    deleted.append(path)
+            deleted = delete_older(self.root.staging / self.spec.name, limit)
+            deleted += delete_older(self.root.retired / self.spec.name, limit)
+            retire_unnamed(self.root, self.spec.name, self._delta.active_paths(), limit)
             reach("delta:after_tidy_files")
-            return deleted + delta_log.expire_log(log, (now - log_retention).timestamp())
+            with self._committer.upkeep():
+                return deleted + delta_log.expire_log(self._delta.log, (now - log_retention).timestamp())
 
     def _write(self, name: str, partition: Partition | None, rows: pa.Table, purpose: Purpose) -> StagedFile:
-        path = self.folder / name
+        path = self.root.staging / self.spec.name / name
         with delta_errors(f"writing {path}"):
             make_dirs(path.parent)
             stats = write_file(path, rows, self.spec, purpose=purpose)
@@ -393,18 +410,6 @@ def _data_file(row: dict[str, Any]) -> DataFile:
     maximum = {
         name[4:]: value for name, value in row.items() if name.startswith("max.") and value is not None
     }
-    return parse_path(row["path"], row["size_bytes"], minimum, maximum)
-
-
-def _start_grace(path: Path) -> None:
-    """Count the grace period of a file about to be replaced from now, not from when it was written."""
-    try:
-        os.utime(path)
-    except FileNotFoundError:
-        message = f"{path} is gone: another writer replaced it; look at the files again"
-        raise CommitFailedError(message) from None
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in names)
+    partition = {name[10:]: value for name, value in row.items() if name.startswith("partition.")}
+    labels = Labels(partition, row["num_records"])
+    return parse_path(row["path"], row["size_bytes"], minimum, maximum, labels)

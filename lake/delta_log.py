@@ -1,8 +1,8 @@
 """The `_delta_log` folder of one table: durability, checkpoints, repair of its tail, clean-up.
 
-The library that writes commits does not fsync. Every writer of ours therefore holds the table's commit lock
-from before its commit until that commit is durable. So a power cut can at most tear the newest commit, and
-only the newest may be repaired; damage further back is corruption and is never touched.
+Every writer of ours holds the table's commit lock from before its commit until that commit is durable. So a power cut
+can at most tear the newest commit, and only the newest may be repaired; damage further back is corruption and is never
+touched. The library that writes checkpoints does not fsync: that is done here.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lake.commit_file import torn
 from lake.durable import fsync_dir, fsync_file, make_dirs
 from lake.errors import CorruptionError
 
-METADATA_KEY: Final = "ticklake"  # under which a commit carries what its writer has to say
-ACTIONS_KEY: Final = "actions"  # number of add, remove and txn actions, so that a torn commit shows
 LAST_CHECKPOINT: Final = "_last_checkpoint"
 CHECKPOINTS_KEPT: Final = 2  # the newest might prove unreadable; the one before must then do
 _COMMIT: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\.parquet")
-_COUNTED: Final = ("add", "remove", "txn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,11 @@ def log_folder(table: Path) -> Path:
 def commit_path(log: Path, version: int) -> Path:
     """The commit file of `version`."""
     return log / f"{version:020d}.json"
+
+
+def checkpoint_path(log: Path, version: int) -> Path:
+    """The checkpoint file of `version`."""
+    return log / f"{version:020d}.checkpoint.parquet"
 
 
 def commit_versions(log: Path) -> list[int]:
@@ -76,18 +79,19 @@ def exists(table: Path) -> bool:
     return False
 
 
-def make_durable(log: Path, first: int, last: int) -> None:
-    """Fsync the commits `first`..`last` and the folder's entries."""
-    for version in range(first, last + 1):
-        fsync_file(commit_path(log, version))
-    fsync_dir(log)
-
-
 def last_checkpoint(log: Path) -> int:
     """Version of the newest checkpoint by its hint file; -1 where there is none or it is unreadable."""
     try:
-        return int(json.loads((log / LAST_CHECKPOINT).read_bytes())["version"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return hinted_version((log / LAST_CHECKPOINT).read_bytes())
+    except FileNotFoundError:
+        return -1
+
+
+def hinted_version(hint: bytes) -> int:
+    """The version that the bytes of a hint file name; -1 where they are unreadable."""
+    try:
+        return int(json.loads(hint)["version"])
+    except (ValueError, KeyError, TypeError):
         return -1
 
 
@@ -112,30 +116,25 @@ def repair_log(table: Path, quarantine: Path) -> list[Repair]:
         return []
     repairs = _repair_checkpoints(log, quarantine)
     commits = commit_versions(log)
-    if commits and (reason := _commit_damage(commit_path(log, commits[-1]))):
+    if commits and (reason := torn(commit_path(log, commits[-1]).read_bytes(), commits[-1])):
         repairs.append(_move(commit_path(log, commits.pop()), quarantine, reason))
     _check_chain(log, commits, checkpoint_versions(log))
     return repairs
 
 
-def log_damage(table: Path) -> list[str]:
-    """What is wrong with the log of the table in folder `table`, file by file; reads all of it, moves nothing."""
-    log = log_folder(table)
-    checkpoints = checkpoint_versions(log)
-    paths = [(commit_path(log, version), _commit_damage) for version in commit_versions(log)]
-    paths += [(checkpoint_path(log, version), _checkpoint_damage) for version in checkpoints]
-    found = [f"{path}: {reason}" for path, look in paths if path.exists() and (reason := look(path))]
+def checkpoint_damage(path: Path) -> str | None:
+    """Why the checkpoint at `path` cannot be used; None where it can."""
     try:
-        _check_chain(log, commit_versions(log), checkpoints)
-    except CorruptionError as error:
-        found.append(str(error))
-    return found
+        pq.read_table(path, columns=["add.path", "txn.appId"], partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        return f"unreadable checkpoint ({type(error).__name__})"
+    return None
 
 
 def expire_log(log: Path, older_than: float) -> list[Path]:
     """Delete commits and checkpoints that neither of the newest two checkpoints needs and that were last
     written before `older_than` (s since epoch), oldest first; says which."""
-    checkpoints = [v for v in checkpoint_versions(log) if not _checkpoint_damage(checkpoint_path(log, v))]
+    checkpoints = [v for v in checkpoint_versions(log) if not checkpoint_damage(checkpoint_path(log, v))]
     if len(checkpoints) < CHECKPOINTS_KEPT:
         return []
     needed_from = checkpoints[-CHECKPOINTS_KEPT]
@@ -161,53 +160,19 @@ def _versions(log: Path, pattern: re.Pattern[str]) -> list[int]:
     return sorted(int(found[1]) for p in log.iterdir() if (found := pattern.fullmatch(p.name)))
 
 
-def checkpoint_path(log: Path, version: int) -> Path:
-    """The checkpoint file of `version`."""
-    return log / f"{version:020d}.checkpoint.parquet"
-
-
 def _repair_checkpoints(log: Path, quarantine: Path) -> list[Repair]:
     repairs = []
     hint = log / LAST_CHECKPOINT
     hinted = last_checkpoint(log)
     for version in reversed(checkpoint_versions(log)):
         path = checkpoint_path(log, version)
-        reason = _checkpoint_damage(path)
+        reason = checkpoint_damage(path)
         if not reason:
             break
         repairs.append(_move(path, quarantine, reason))
     if hint.exists() and (hinted < 0 or not checkpoint_path(log, hinted).exists()):
         repairs.append(_move(hint, quarantine, "it points to no checkpoint"))
     return repairs
-
-
-def _checkpoint_damage(path: Path) -> str | None:
-    try:
-        pq.read_table(path, columns=["add.path", "txn.appId"])
-    except (pa.ArrowException, OSError) as error:
-        return f"unreadable checkpoint ({type(error).__name__})"
-    return None
-
-
-def _commit_damage(path: Path) -> str | None:
-    """Why the commit in `path` is torn; None if it is whole."""
-    lines = path.read_bytes().splitlines()
-    try:
-        actions: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        counts = {kind: sum(kind in action for action in actions) for kind in (*_COUNTED, "metaData")}
-        info: dict[str, Any] = next(
-            (action["commitInfo"] for action in actions if "commitInfo" in action), {}
-        )
-        claimed = info.get(METADATA_KEY, {}).get(ACTIONS_KEY)
-    except (ValueError, TypeError, AttributeError):
-        return "torn commit: not one JSON object per line"
-    if not actions:
-        return "torn commit: empty"
-    if claimed is not None and claimed != sum(counts[kind] for kind in _COUNTED):
-        return f"torn commit: {claimed} actions announced, {sum(counts[k] for k in _COUNTED)} there"
-    if path.name == commit_path(path.parent, 0).name and not counts["metaData"]:
-        return "torn commit: the table's first has no metadata"
-    return None
 
 
 def _move(path: Path, quarantine: Path, reason: str) -> Repair:

@@ -6,7 +6,7 @@ from typing import Final
 
 DERIVED_VIEWS: Final[dict[str, str]] = {
     "funding_daily": """
-        SELECT venue, instrument, ts::DATE AS day, sum(interest_1h) AS funding, count(*) AS hours,
+        SELECT venue, instrument, ts::DATE AS day, sum(interest_1h) AS rate, count(*) AS hours,
             sum(interest_1h) * 365 AS annualised
         FROM (
             SELECT venue, instrument, ts - INTERVAL '1 microsecond' AS ts, any_value(interest_1h) AS interest_1h
@@ -27,6 +27,6 @@ DERIVED_VIEWS: Final[dict[str, str]] = {
         ) GROUP BY ALL HAVING count(step) > 0
     """,
 }
-"""Name and SQL of each. `funding_daily`: the exact sum of a UTC day's hourly funding, of `hours` hours; a row of the
+"""Name and SQL of each. `funding_daily`: `rate`, a fraction, the exact sum of `hours` hours of a UTC day; a row of the
 venue speaks of the hour that ends with it. `realised_volatility`: percent a year, from the `steps` one-minute
 returns of a UTC day; a missing minute makes no return."""

@@ -12,7 +12,8 @@
     ├── TerminalError              trying again cannot help
     │   ├── CorruptionError        bytes that were durable are no longer what was written
     │   ├── SchemaDriftError       data does not fit the schema contract
-    │   └── VenueRefusedError      the venue understood the request and said no
+    │   ├── VenueRefusedError      the venue understood the request and said no
+    │   └── LimitExceededError     a SQL statement needs more than its settings allow
     └── CommitError                a Delta commit did not return success
         ├── CommitFailedError      it certainly did not land: files may be cleaned up, retry is safe
         └── CommitUnknownError     it may have landed: look at the table before anything else
@@ -25,9 +26,14 @@ Handlers branch on the type and never on the text of a message.
 
 from __future__ import annotations
 
+from lake.redaction import redact
+
 
 class LakeError(Exception):
-    """Base of every error this project raises on purpose; its text is one line for a person."""
+    """Base of every error this project raises on purpose; its text is one line for a person, without secrets."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class InputError(LakeError):
@@ -76,6 +82,10 @@ class SchemaDriftError(TerminalError):
 
 class VenueRefusedError(TerminalError):
     """The venue understood the request and refused it."""
+
+
+class LimitExceededError(TerminalError):
+    """A SQL statement needs more memory, disk or time than its settings allow; the message names the setting."""
 
 
 class CommitError(LakeError):

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.read_only import Node
+from lake.schema.spec import Period
 
 Scan = Sequence[str]  # the conditions of one scan as DuckDB prints them; all must hold
 
@@ -53,12 +54,17 @@ def planned_scans(nodes: Sequence[Node], statement: str, tables: Collection[str]
     return scans
 
 
-def prune(listing: pa.Table, scans: Sequence[Scan]) -> list[str]:
-    """Paths of those files of `listing` (see `Table.listing`) that can hold rows of any of `scans`."""
+def prune(listing: pa.Table, scans: Sequence[Scan], period: Period = "day") -> list[str]:
+    """Paths of those files of `listing` (see `Table.listing`) that can hold rows of any of `scans`.
+
+    The scans speak of `date` as the day of a row; the partitions of the listing are of days or of months, by `period`.
+    """
     available = set(listing.column_names)
     wanted = pc.scalar(False)
     for scan in scans:
-        conditions = [c for text in scan for leaf in _leaves(text) for c in _on_files(leaf, available)]
+        conditions = [
+            c for text in scan for leaf in _leaves(text) for c in _on_files(leaf, available, period)
+        ]
         if not conditions:
             return [str(path) for path in listing["path"].to_pylist()]
         every = conditions[0]
@@ -93,11 +99,13 @@ def _leaves(text: str) -> Iterator[str]:
         yield text
 
 
-def _on_files(leaf: str, available: set[str]) -> Iterator[pc.Expression]:
+def _on_files(leaf: str, available: set[str], period: Period) -> Iterator[pc.Expression]:
     """What `leaf`, a condition on rows, says of files; nothing where it is of no known form."""
     if found := _MEMBERSHIP.fullmatch(leaf):
         name, values = found[1], re.findall(_LITERAL, found[2])
         if f"partition.{name}" in available and None not in (parsed := [_parsed(name, v) for v in values]):
+            if name == "date":
+                parsed = [_partition(day, period) for day in parsed]
             yield pc.field(f"partition.{name}").isin(pa.array(parsed))
     elif found := _COMPARISON.fullmatch(leaf):
         name, symbol, value = found[1], found[2], _parsed(found[1], found[3])
@@ -105,8 +113,22 @@ def _on_files(leaf: str, available: set[str]) -> Iterator[pc.Expression]:
             return
         if name == "ts" and {"min.ts", "max.ts"} <= available:
             yield from _on_times(symbol, value)
+        elif name == "date" and period == "month" and "partition.date" in available:
+            yield _on_months(symbol, value)
         elif f"partition.{name}" in available:
             yield _OPERATORS[symbol](pc.field(f"partition.{name}"), pa.scalar(value))
+
+
+def _on_months(symbol: str, day: dt.date) -> pc.Expression:
+    """Which months have a day that is before, at or after `day`: of a month only the first day is known here."""
+    month = _partition(day, "month")
+    least = {">": operator.ge, ">=": operator.ge, "=": operator.eq}.get(symbol)
+    first = pc.field("partition.date")
+    return least(first, pa.scalar(month)) if least else _OPERATORS[symbol](first, pa.scalar(day))
+
+
+def _partition(day: dt.date, period: Period) -> dt.date:
+    return day.replace(day=1) if period == "month" else day
 
 
 def _on_times(symbol: str, value: dt.datetime) -> Iterator[pc.Expression]:

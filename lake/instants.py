@@ -9,6 +9,7 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND: Final = dt.timedelta(microseconds=1)
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
+CENTURY_SECONDS: Final = 36_525 * 86_400.0
 
 
 def to_us(instant: dt.datetime) -> int:

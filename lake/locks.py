@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -10,8 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from lake.durable import is_disk_full
-from lake.errors import BusyError
+from lake.durable import is_disk_full, make_dirs
+from lake.errors import BusyError, RootError
+
+NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+"""How file systems say that they have no locks: NFS without lockd, some of FUSE."""
 
 WAIT_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.002
@@ -25,8 +29,9 @@ def exclusive(path: Path, purpose: str) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds it; the message gives that process's id where known.
+        RootError: the file system has no locks, or the lake is gone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_dirs(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -34,6 +39,13 @@ def exclusive(path: Path, purpose: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             raise BusyError(f"another process (pid {holder}) is {purpose}: {path}") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise RootError(
+                f"{path.parent}: its file system has no locks ({error.strerror}), and without them two processes "
+                "would spoil each other's files; mount it with locks (NFS: version 4, or lockd), or give another folder"
+            ) from None
         _name_holder(fd)
         yield
     finally:

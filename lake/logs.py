@@ -14,7 +14,6 @@ import json
 import logging
 import logging.handlers
 import queue
-import re
 import sys
 import time
 from collections import Counter
@@ -26,16 +25,12 @@ from typing import Any, Final, TextIO
 
 from lake.durable import make_dirs
 from lake.errors import LakeError, SettingsError
+from lake.redaction import redact
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 ROOMS: Final = ("cli", "collectors", "lake", "pipeline", "quality")
 """Loggers of our own; what other libraries say is logged from WARNING up."""
 WINDOW_SECONDS: Final = 60.0
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]+@")
-_SECRETS: Final = re.compile(
-    r"(?i)\b(\w*(?:token|secret|password|passwd|api_?key|signature)\"?\s*[=:]\s*)([^\s&,;]+)"
-)
-
 _FILE_ONLY: Final = "file_only"
 
 _log = logging.getLogger(__name__)
@@ -62,11 +57,6 @@ class LogSettings:
         for name, least in (("max_bytes", 10_000), ("backups", 1), ("repeats_per_minute", 1)):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} {getattr(self, name)}: use a number from {least} up")
-
-
-def redact(text: str) -> str:
-    """`text` without user and password of addresses, and without the values of what is named like a secret."""
-    return _SECRETS.sub(r"\1…", _CREDENTIALS.sub("…@", text))
 
 
 class JsonLines(logging.Formatter):

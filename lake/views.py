@@ -13,29 +13,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.types as pat
 
 from lake.derived_views import DERIVED_VIEWS
-from lake.errors import CorruptionError, QueryError
+from lake.errors import CorruptionError, LakeError, LimitExceededError, QueryError
 from lake.exact import as_sent_sql
 from lake.file_pruning import planned_scans, prune
+from lake.interruptible import Interruptible
+from lake.leases import Lease, take_lease
+from lake.plain_paths import plain_name
 from lake.read_only import Parameters, check_plan, check_syntax, explained, plan
 from lake.root import Root
 from lake.schema import TABLES, UNROUNDED, TableSpec
+from lake.sql_limits import SqlSettings, apply_limits, exceeded, spill_folder
 from lake.tables import Tables
 
 if TYPE_CHECKING:
     import duckdb  # 20 MB, which whoever asks nothing does not pay
 
-_OF_A_FILE: Final = re.compile(r"Failed to read file|file '[^'\n]*\.parquet'")
+T = TypeVar("T")
+_OF_A_FILE: Final = re.compile(r"Failed to read file|[Ff]ile '[^'\n]*\.parquet'")
 STREAM_ROWS: Final = 65_536
 _HIVE: Final = "hive_partitioning=true, hive_types={'date': DATE, 'family': VARCHAR}"
+
+_DAY: Final = "make_timestamp(epoch_us(ts))::DATE"
+"""The UTC day of a row, where the partition says its month only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +77,60 @@ class Extension:
             connection.execute(f'CREATE VIEW "{name}" AS {statement}')
 
 
+class Rows:
+    """The rows of an answer, all of them there."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row; None after the last."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows that are left."""
+        return list(self._rows)
+
+
 class Connection:
     """SQL over one lake, read only; make it with `connect`, use it in a `with` block.
 
-    Each statement sees every table as it is when the statement starts.
+    Each statement sees every table as it is when the statement starts. Columns of an answer that have the same name are
+    told apart as DuckDB's own shell does: `a`, `a_1`. A statement that is interrupted (Ctrl-C) ends at once.
     """
 
-    def __init__(self, root: Root, extension: Extension) -> None:
+    def __init__(self, root: Root, extension: Extension, settings: SqlSettings) -> None:
         import duckdb
 
-        self._root = root
+        self._settings = settings
         self._tables = Tables(root)
         self._filled: set[str] = set()
+        self._root = root
+        self._leases: list[Lease] = []
+        self._place = str(root.tables)
         self._planner = duckdb.connect(":memory:")
+        self._sql = duckdb.connect(":memory:")
+        self._aside = Interruptible(self._interrupt)
+        with ExitStack() as opened:
+            opened.callback(self._close)
+            # Patterns, and values of rows, are found in names of folders by whoever looks for them.
+            self._folder = opened.enter_context(plain_name(root.tables))
+            self._spill = opened.enter_context(spill_folder(root, settings))
+            opened.callback(self._close)
+            self._set_up(extension)
+            self._opened = opened.pop_all()
+
+    def _set_up(self, extension: Extension) -> None:
         # Emptiness must not be planned with: these tables stand for full ones.
         self._planner.execute("SET disabled_optimizers = 'statistics_propagation'")
-        self._sql = duckdb.connect(":memory:")
         for spec in TABLES.values():
             columns = ", ".join(f'"{name}" {kind}' for name, kind in view_columns(spec).items())
             self._planner.execute(f'CREATE TABLE "{spec.name}" ({columns})')
             self._sql.execute(_empty_view(spec))
-        for connection, folders in ((self._planner, []), (self._sql, [str(root.tables)])):
+        for connection, folders in ((self._planner, []), (self._sql, [self._folder])):
             Extension(views=DERIVED_VIEWS).add_to(connection)
             extension.add_to(connection)
+            apply_limits(connection, self._settings, self._spill)
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET allowed_directories = $1", [folders])
@@ -107,27 +146,41 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Release what DuckDB holds."""
+        """Release what DuckDB holds, on disk too."""
+        self._opened.close()
+
+    def _close(self) -> None:
+        self._release()
+        self._aside.close()
         self._planner.close()
         self._sql.close()
 
-    def execute(self, statement: str, parameters: Parameters = None) -> duckdb.DuckDBPyConnection:
-        """Run one reading statement; fetch from what is returned.
+    def _interrupt(self) -> None:
+        self._planner.interrupt()
+        self._sql.interrupt()
+
+    def execute(self, statement: str, parameters: Parameters = None) -> Rows:
+        """Run one reading statement to its end; fetch from what is returned.
 
         Raises:
             QueryError: not one reading statement, or DuckDB refused it; the message is DuckDB's.
             CorruptionError: a file of the lake cannot be read.
+            LimitExceededError: it needs more than the settings allow.
         """
-        with _errors_translated():
+        try:
             self._prepare(statement, parameters)
-            return self._sql.execute(statement, parameters)
+            return Rows(self._run(lambda: self._sql.execute(statement, parameters).fetchall()))
+        finally:
+            self._release()
 
     def query(self, statement: str, parameters: Parameters = None) -> pa.Table:
         """As `execute`; the whole answer as Arrow."""
-        with _errors_translated():
+        try:
             self._prepare(statement, parameters)
-            answer: pa.Table = self._sql.sql(statement, params=parameters).to_arrow_table()
-            return answer
+            answer: pa.Table = self._run(lambda: self._sql.sql(statement, params=parameters).to_arrow_table())
+        finally:
+            self._release()
+        return answer.rename_columns(distinct(answer.column_names))
 
     def stream(
         self, statement: str, parameters: Parameters = None
@@ -136,34 +189,102 @@ class Connection:
 
         Take all of them, or close the iterator, before the next statement.
         """
-        with _errors_translated():
-            self._prepare(statement, parameters)
-            reader = self._sql.sql(statement, params=parameters).to_arrow_reader(STREAM_ROWS)
-        return reader.schema, _batches(reader)
+        self._prepare(statement, parameters)
+        reader = self._run(lambda: self._sql.sql(statement, params=parameters).to_arrow_reader(STREAM_ROWS))
+        names = distinct(reader.schema.names)
+        schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+        return schema, self._batches(reader, names)
+
+    def _batches(self, reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pa.RecordBatch]:
+        leases = self._leases
+        try:
+            with reader:
+                while (batch := self._run(lambda: next(reader, None))) is not None:
+                    yield batch.rename_columns(names)
+        finally:
+            if self._leases is leases:
+                self._release()
+
+    def _release(self) -> None:
+        for lease in self._leases:
+            lease.release()
+        self._leases = []
 
     def _prepare(self, statement: str, parameters: Parameters) -> None:
-        """Make sure that the statement only reads, and give the views the files it needs."""
+        """Make sure that the statement only reads, and give the views the files it needs, which stay in place."""
+        self._release()
+        self._aside.allow(self._settings.seconds)
+        self._run(lambda: self._admit(statement, parameters))
+
+    def _admit(self, statement: str, parameters: Parameters) -> None:
         inner = explained(statement)
         check_syntax(self._planner, inner)
         nodes = plan(self._planner, inner, parameters)
         check_plan(nodes)
-        for name, scans in planned_scans(nodes, inner, TABLES).items():
+        for name, scans in sorted(planned_scans(nodes, inner, TABLES).items()):
+            if lease := take_lease(self._root, name):
+                self._leases.append(lease)
             table = self._tables.find(name)
-            paths = prune(table.listing(), scans) if table else []
+            paths = prune(table.listing(), scans, TABLES[name].period) if table else []
             if not paths:
                 self._sql.execute(_empty_view(TABLES[name]))
                 self._filled.discard(name)
                 continue
-            folder = self._root.table(name)
-            self._sql.execute(f"SET VARIABLE files_{name} = $1", [[f"{folder}/{path}" for path in paths]])
+            files = [f"{self._folder}/{name}/{path}" for path in paths]
+            self._sql.execute(f"SET VARIABLE files_{name} = $1", [files])
             if name not in self._filled:
                 self._sql.execute(_view(TABLES[name]))
                 self._filled.add(name)
 
+    def _run(self, call: Callable[[], T]) -> T:
+        """Run a call into DuckDB aside, and raise our own errors in the place of DuckDB's."""
+        import duckdb
 
-def connect(root: Root, extension: Extension | None = None) -> Connection:
-    """Open the lake for SQL: a view per table of the contract and what `extension` adds, in UTC, nothing writable."""
-    return Connection(root, extension or Extension())
+        try:
+            return self._aside.run(call)
+        except TimeoutError:
+            seconds = self._settings.seconds
+            raise LimitExceededError(
+                f"the statement was stopped after {seconds:g} s; raise [sql] seconds (0: no limit)"
+            ) from None
+        except duckdb.OutOfMemoryException as error:
+            raise exceeded(str(error), self._settings, self._spill) from None
+        except duckdb.IOException as error:
+            raise self._corruption(str(error)) from None
+        except duckdb.Error as error:
+            raise self._translated(str(error)) from None
+        except (
+            pa.ArrowException,
+            OSError,
+        ) as error:  # how Arrow hands on what DuckDB met after the first batch
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise self._translated(str(error)) from None
+
+    def _translated(self, message: str) -> LakeError:
+        if "Out of Memory Error" in message:
+            return exceeded(message, self._settings, self._spill)
+        message = message.replace(self._folder, self._place)
+        # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
+        return self._corruption(message) if _OF_A_FILE.search(message) else QueryError(message)
+
+    def _corruption(self, message: str) -> CorruptionError | LimitExceededError:
+        if "Too many open files" in message:
+            return LimitExceededError(
+                "the statement needs more open files than are allowed; raise `ulimit -n`"
+            )
+        what, _, _ = message.replace(self._folder, self._place).partition("\n\nLINE ")
+        return CorruptionError(f"{what}; run `lake verify`")
+
+
+def connect(
+    root: Root, extension: Extension | None = None, settings: SqlSettings | None = None
+) -> Connection:
+    """Open the lake for SQL: a view per table of the contract and what `extension` adds, in UTC, nothing writable.
+
+    settings: what a statement may take; by default as in `SqlSettings`, but without a limit of time.
+    """
+    return Connection(root, extension or Extension(), settings or SqlSettings().without_time())
 
 
 def query(root: Root, statement: str, extension: Extension | None = None) -> pa.Table:
@@ -177,12 +298,16 @@ def query(root: Root, statement: str, extension: Extension | None = None) -> pa.
         return connection.query(statement)
 
 
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    try:
-        with reader:
-            yield from reader
-    except (pa.ArrowException, OSError) as error:  # how Arrow hands on what DuckDB met after the first batch
-        raise _translated(str(error)) from None
+def distinct(names: list[str]) -> list[str]:
+    """The names of the columns of an answer, each once: a, a, b become a, a_1, b."""
+    taken, found = set(names), []
+    for name in names:
+        told, number = name, 0
+        while told in found or (number and told in taken):
+            number += 1
+            told = f"{name}_{number}"
+        found.append(told)
+    return found
 
 
 def view_columns(spec: TableSpec) -> dict[str, str]:
@@ -193,9 +318,10 @@ def view_columns(spec: TableSpec) -> dict[str, str]:
 
 def _view(spec: TableSpec) -> str:
     stored = {c.name for c in spec.columns}
-    columns = ", ".join(
-        f'{as_sent_sql(spec, name)} AS "{name}"' if name in stored else name for name in view_columns(spec)
-    )
+    told = {name: as_sent_sql(spec, name) if name in stored else name for name in view_columns(spec)}
+    if spec.partitioned and spec.period == "month":
+        told["date"] = _DAY
+    columns = ", ".join(f'{expression} AS "{name}"' for name, expression in told.items())
     hive = _HIVE if spec.partitioned else "hive_partitioning=false"
     source = f"read_parquet(getvariable('files_{spec.name}'), {hive})"
     return f'CREATE OR REPLACE VIEW "{spec.name}" AS SELECT {columns} FROM {source}'  # noqa: S608 - our own names
@@ -218,26 +344,3 @@ def _sql_type(kind: pa.DataType) -> str:
     return {"int64": "BIGINT", "int32": "INTEGER", "int16": "SMALLINT", "int8": "TINYINT", "bool": "BOOLEAN"}[
         str(kind)
     ]
-
-
-@contextmanager
-def _errors_translated() -> Iterator[None]:
-    """Raise our own errors in the place of DuckDB's."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.IOException as error:
-        raise _corruption(str(error)) from None
-    except duckdb.Error as error:
-        raise _translated(str(error)) from None
-
-
-def _translated(message: str) -> QueryError | CorruptionError:
-    # Of a damaged file the engine says "invalid input", as it does of a wrong argument: only its words differ.
-    return _corruption(message) if _OF_A_FILE.search(message) else QueryError(message)
-
-
-def _corruption(message: str) -> CorruptionError:
-    what, _, _ = message.partition("\n\nLINE ")
-    return CorruptionError(f"{what}; run `lake verify`")

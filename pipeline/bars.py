@@ -1,8 +1,10 @@
 """Bars of our own: 1m, 5m and 1h from trades, 5m and 1h from the venue's 1m candles, and how the two agree.
 
-A trade counts once, however often it was received. `volume` is in base coin and `cost` in the currency of the
-price, as the venue has them in its candles: an inverse future trades in USD, so there the amount is the cost and
-the volume is the sum of amount over price.
+A trade counts once, however often it was received. Trades that cannot be right (without a size above 0, or a price
+above 0 where it is not of a combo) are left out, and counted by `left_out`. `volume` is in base coin and `cost` in the
+currency of the price, as the venue has them in its candles: an inverse future trades in USD, so there the amount is the
+cost and the volume is the sum of amount over price. The price of a combo is a difference and may be below 0: its cost
+takes it without sign, and the volume of a combo of inverse futures is the sum of amount over index.
 """
 
 from __future__ import annotations
@@ -24,25 +26,36 @@ from lake.views import Connection, query
 from pipeline.derivation import Derivation, Derived, Progress, bring_up_to_date, by_month
 
 SPEC: Final = TABLES["bars"]
+COMBOS: Final = "combo"
+OF_FUTURES: Final = "-FS-"
+"""What the names of combos of futures have in them."""
 RESOLUTIONS: Final = {"1m": "1 minute", "5m": "5 minutes", "1h": "1 hour"}
 
+_RIGHT: Final = f"""size > 0 AND isfinite(size) AND isfinite(price) AND (price > 0 OR family = '{COMBOS}')
+    AND (NOT contains(instrument, '{OF_FUTURES}') OR index_price > 0)"""
 _FROM_TRADES: Final = """
     WITH once AS (
-        SELECT venue, instrument, ts, trade_seq, price, size FROM trades
-        WHERE family = $family AND date >= $first AND date < $end
+        SELECT venue, instrument, ts, trade_seq, price, size,
+            CASE WHEN family = '{combos}' THEN index_price ELSE price END AS coin_price
+        FROM trades
+        WHERE family = $family AND date >= $first AND date < $end AND {right}
         QUALIFY row_number() OVER (PARTITION BY venue, instrument, trade_id ORDER BY recv_ts) = 1
     )
     SELECT venue, instrument, '{resolution}' AS resolution, 'trades' AS source,
         time_bucket(INTERVAL '{interval}', ts) AS ts,
         first(price ORDER BY ts, trade_seq) AS open, max(price) AS high, min(price) AS low,
         last(price ORDER BY ts, trade_seq) AS close,
-        sum(size) AS amount, sum(size * price) AS worth, sum(size / price) AS coins, count(*) AS parts
+        sum(size) AS amount, sum(size * abs(price)) AS worth, sum(size / coin_price) AS coins, count(*) AS parts
     FROM once GROUP BY venue, instrument, time_bucket(INTERVAL '{interval}', ts)
 """
+_LEFT_OUT: Final = f"""
+    SELECT instrument, count(*) AS "trades left out" FROM trades
+    WHERE NOT coalesce({_RIGHT}, false) {{of_months}} GROUP BY instrument ORDER BY instrument
+"""  # noqa: S608 - our own words
 _FROM_CANDLES: Final = """
     WITH once AS (
         SELECT venue, instrument, ts, open, high, low, close, volume, cost FROM candles
-        WHERE family = $family AND date = $first AND resolution = '1m' AND open IS NOT NULL
+        WHERE family = $family AND date >= $first AND date < $end AND resolution = '1m' AND open IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY venue, instrument, ts ORDER BY recv_ts) = 1
     )
     SELECT venue, instrument, '{resolution}' AS resolution, 'candles' AS source,
@@ -76,9 +89,20 @@ def derive_bars(
 def agreement(root: Root, *, months: Sequence[dt.date] | None = None) -> list[dict[str, Any]]:
     """Per instrument: minutes (or only those of `months`, their first days) for which there are bars from trades and
     candles of the venue, and how many differ."""
-    days = ", ".join(f"DATE '{month}'" for month in months or ())
-    of_months = f"AND b.date IN ({days}) AND c.date IN ({days})" if days else ""
+    of_months = ""
+    for view in ("b", "c") if months else ():
+        wanted = ", ".join(f"DATE '{month}'" for month in months or ())
+        of_months += f" AND date_trunc('month', {view}.date) IN ({wanted})"
     rows: list[dict[str, Any]] = query(root, _AGREEMENT.format(of_months=of_months)).to_pylist()
+    return rows
+
+
+def left_out(root: Root, *, months: Sequence[dt.date] | None = None) -> list[dict[str, Any]]:
+    """Per instrument: how many of its trades (of `months`, their first days, or all) no bar counts, as they cannot be
+    right; none where all are."""
+    firsts = ", ".join(f"DATE '{month}'" for month in months or ())
+    of_months = f"AND date_trunc('month', date) IN ({firsts})" if firsts else ""
+    rows: list[dict[str, Any]] = query(root, _LEFT_OUT.format(of_months=of_months)).to_pylist()
     return rows
 
 
@@ -91,14 +115,13 @@ def _inputs(root: Root) -> Mapping[Partition, Sequence[DataFile]]:
 
 
 def _compute(connection: Connection, partition: Partition) -> pa.Table:
-    of_month = {"family": partition.family, "first": partition.date}
+    span = {"family": partition.family, "first": partition.date, "end": SPEC.closes(partition.date)}
     parts = []
     for resolution, interval in RESOLUTIONS.items():
-        words = {"resolution": resolution, "interval": interval}
-        span = {**of_month, "end": SPEC.closes(partition.date)}
+        words = {"resolution": resolution, "interval": interval, "right": _RIGHT, "combos": COMBOS}
         parts.append(_with_amounts(connection.query(_FROM_TRADES.format(**words), span)))
         if resolution != "1m":
-            longer = connection.query(_FROM_CANDLES.format(**words), of_month)
+            longer = connection.query(_FROM_CANDLES.format(**words), span)
             parts.append(longer.select(SPEC.names).cast(SPEC.arrow_schema))
     return pa.concat_tables(parts)
 

@@ -29,7 +29,8 @@ PERPETUALS: Final = "perpetual"
 INDICES: Final = "index"
 
 _NAMES: Final = """
-    SELECT DISTINCT instrument FROM candles WHERE family = 'future' AND date = $month AND resolution = '1m'
+    SELECT DISTINCT instrument FROM candles
+    WHERE family = 'future' AND date >= $month AND date < $end AND resolution = '1m'
 """
 _BASIS: Final = """
     WITH pairs AS (
@@ -37,7 +38,7 @@ _BASIS: Final = """
             unnest($expiries) AS expiration_ts
     ), minutes AS (
         SELECT venue, instrument, ts, arg_min(close, recv_ts) AS close FROM candles
-        WHERE date = $month AND resolution = '1m' AND close IS NOT NULL
+        WHERE date >= $month AND date < $end AND resolution = '1m' AND close IS NOT NULL
             AND (family = 'future' OR suffix(family, 'perpetual'))  -- not the candles of options
         GROUP BY venue, instrument, ts
     ), index_minutes AS (
@@ -81,7 +82,7 @@ def _inputs(root: Root) -> Mapping[Partition, Sequence[DataFile]]:
 
 def _compute(connection: Connection, partition: Partition) -> pa.Table:
     month = partition.date
-    names = connection.query(_NAMES, {"month": month})["instrument"].to_pylist()
+    names = connection.query(_NAMES, {"month": month, "end": SPEC.closes(month)})["instrument"].to_pylist()
     futures, perpetuals, indices, expiries = [], [], [], []
     for name in sorted(names):
         parsed = parse_name(name)

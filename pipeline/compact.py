@@ -32,8 +32,9 @@ from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
 from lake.duplicates import drop_duplicates
 from lake.durable import disk_full_told
-from lake.errors import CorruptionError, InputError
+from lake.errors import BusyError, CorruptionError, InputError
 from lake.locks import exclusive
+from lake.manifests import ManifestSettings, make_manifests
 from lake.parquet import sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
@@ -89,6 +90,8 @@ class CompactReport:
     """What one run did."""
 
     rewritten: list[Rewritten] = field(default_factory=list)
+    manifests: dict[datetime.date, list[str]] = field(default_factory=dict)
+    """Days that have a new manifest, each with why."""
     damaged: list[str] = field(default_factory=list)
 
     def as_rows(self) -> list[dict[str, Any]]:
@@ -116,8 +119,10 @@ def compact(
     tables: Sequence[str] | None = None,
     now: datetime.datetime | None = None,
     progress: Progress | None = None,
+    manifests: ManifestSettings | None = None,
 ) -> CompactReport:
-    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress.
+    """Rewrite what is due: closed days that are not finished yet, and large piles of the day in progress; and make the
+    manifests of closed days that are finished.
 
     `days` finishes just these days, also one that is not closed yet. A second run finds nothing to do. `progress`
     shows how far each table is.
@@ -151,9 +156,26 @@ def compact(
                 else:
                     report.damaged.append(result)
             table.tidy(now, grace=datetime.timedelta(hours=settings.grace_hours))
+    _make_manifests(root, manifests, now, progress, report)
     if report.damaged:
         raise CorruptionError("; ".join(report.damaged))
     return report
+
+
+def _make_manifests(
+    root: Root,
+    settings: ManifestSettings | None,
+    now: datetime.datetime,
+    progress: Progress | None,
+    report: CompactReport,
+) -> None:
+    try:
+        made = make_manifests(root, settings, now=now, progress=progress)
+    except BusyError as error:
+        log.info("manifests are left to another process: %s", error)
+        return
+    report.manifests = made.made
+    report.damaged += made.problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +238,7 @@ def _rewrite(root: Root, name: str, settings: CompactSettings, pile: _Pile) -> R
             pile.partition, kept, origin=pile.origin, dropped=dropped + carried, hashed=hash_kept
         )
         carried = 0
-        _check_written(table.folder / file.path, spec, file, hash_kept)
+        _check_written(table.staged_path(file), spec, file, hash_kept)
         staged.append(file)
     _check_inputs(pile, name, hash_in)
     reach("compact:before_replace")

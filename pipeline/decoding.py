@@ -30,6 +30,8 @@ from lake.spool import Batch, Damage, RecordKind
 
 OFFSET: Final = "offset"
 """Helper column: the row's record in the stream; dropped before the rows are written."""
+AHEAD_MAX_US: Final = 86_400_000_000
+MANY_ROWS: Final = 16
 CHUNK_RECORDS: Final = 32_768
 CHUNK_BYTES: Final = 32 << 20
 """REST answers can have megabytes each: a run ends at so many bytes as well."""
@@ -159,8 +161,12 @@ class _Run:
                 unfit = {i: str(error)}
             refused.update(unfit)
             self.chunk.counts["control"] -= len(unfit)
+        early = _ahead_of_time(tables)
+        refused.update((int(at[record]), reason) for record, reason in early.items())
         for name, columns in tables.items():
-            refused.update(self._fit(name, columns, at))
+            kept = ~np.isin(columns["record"].to_numpy(), list(early)) if early else None
+            own = columns if kept is None else columns.filter(pa.array(kept))
+            refused.update(self._fit(name, own, at))
         self._reject(refused)
 
     def _count_classes(self, payloads: list[bytes], tables: Mapping[str, pa.Table]) -> None:
@@ -249,6 +255,25 @@ class _Run:
         for i, reason in sorted(refused.items()):
             offset = self.chunk.first_offset + i
             self.chunk.rejected.append(Rejected(offset, int(self.recv_ns[i]), reason, self.payloads[i]))
+
+
+def _ahead_of_time(tables: Mapping[str, pa.Table]) -> dict[int, str]:
+    """Frames that speak of a time more than a day after they came, with the reason; a partition of the future would
+    never be closed. Where many do, it is our clock that is wrong, and none is refused.
+
+    Frames of the past are taken: a recording that is played again has them.
+    """
+    refused: dict[int, str] = {}
+    rows = 0
+    for columns in tables.values():
+        ts, recv = (columns[name].cast(pa.int64()).to_numpy() for name in ("ts", "recv_ts"))
+        early = np.flatnonzero(ts - recv > AHEAD_MAX_US)
+        rows += len(ts)
+        records = columns["record"].to_numpy()
+        for row in early.tolist():
+            reason = f"its time, {from_us(int(ts[row]))}, is more than a day after it came"
+            refused[int(records[row])] = reason
+    return {} if rows >= MANY_ROWS and len(refused) > rows // 10 else refused
 
 
 def _of_record(record: int, columns: pa.Table) -> pa.Table:

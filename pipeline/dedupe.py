@@ -273,10 +273,10 @@ def _read(
     table: Table, file: DataFile, columns: Sequence[str], near: pc.Expression | None = None
 ) -> pa.Table:
     path = table.folder / file.path
-    with delta_errors(f"reading {path}"):
+    with delta_errors(f"reading {path}"), table.open_file(file) as content:
         if near is not None:
-            return pq.read_table(path, columns=list(columns), filters=near, partitioning=None)
-        with pq.ParquetFile(path) as parquet:
+            return pq.read_table(content, columns=list(columns), filters=near, partitioning=None)
+        with pq.ParquetFile(content) as parquet:
             return parquet.read(columns=list(columns), use_threads=False)
 
 

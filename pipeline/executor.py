@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Protocol, TypeVar
@@ -35,8 +37,13 @@ class ProcessExecutor:
 
     def map(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `job` to each item, `workers` at a time."""
+        # A fresh interpreter would look for its modules in the working folder first, and ends with a traceback of
+        # its own at Ctrl-C, which the terminal sends to it as well.
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self._workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            self._workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)
+        ) as pool:
             yield from pool.map(job, items)
 
 

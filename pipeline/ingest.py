@@ -31,12 +31,13 @@ from typing import Any, Final
 import pyarrow as pa
 
 from lake.crashpoints import reach
-from lake.durable import disk_full_told, make_dirs, replace_file
+from lake.durable import disk_full_told
 from lake.errors import BusyError, CommitError, TransientError
 from lake.instants import to_us
 from lake.ledger import newest_received
 from lake.locks import exclusive
 from lake.memory import give_back
+from lake.quarantine import keep_refused
 from lake.root import Root
 from lake.spool import (
     Batch,
@@ -322,7 +323,6 @@ def _quarantine(root: Root, stream: str, total: Chunk) -> None:
     if not total.rejected:
         return
     folder = root.quarantine / "ingest" / stream
-    make_dirs(folder)
     lines = [
         json.dumps(
             {
@@ -334,8 +334,7 @@ def _quarantine(root: Root, stream: str, total: Chunk) -> None:
         )
         for reject in total.rejected
     ]
-    path = folder / f"{total.first_offset:012d}-{total.end_offset:012d}.jsonl"
-    replace_file(path, "\n".join(lines).encode() + b"\n")
+    path = keep_refused(folder, f"{total.first_offset:012d}-{total.end_offset:012d}", lines)
     reasons = Counter(reject.reason for reject in total.rejected)
     for reason, count in reasons.most_common(5):
         log.warning("%d records of %s quarantined in %s: %s", count, stream, path, reason)

@@ -134,12 +134,16 @@ class Landing:
     def cover(self, total: Chunk) -> None:
         """Commit the row of `coverage` that says what the run `total` held: all of it has been appended."""
         if self.covered < total.end_offset:
-            self.cover_runs([coverage_row(run_of(total), self.venue, self.stream)], total.end_offset)
+            row = coverage_row(run_of(total), self.venue, self.stream)
+            self.cover_runs(
+                [row], total.end_offset, [name for name in TABLES if total.counts[f"rows_{name}"]]
+            )
         self.committed = total.end_offset
 
-    def cover_runs(self, rows: Sequence[Mapping[str, object]], end: int) -> None:
-        """Commit rows of `coverage` that tile the stream from where it was covered up to `end`."""
-        concerned = [name for name in COUNTED if any(row[f"rows_{name}"] for row in rows)]
+    def cover_runs(self, rows: Sequence[Mapping[str, object]], end: int, concerned: Sequence[str]) -> None:
+        """Commit rows of `coverage` that tile the stream from where it was covered up to `end`; tables `concerned` had
+        rows in them.
+        """
         # A listing without news leaves `instruments` as it was.
         also = {claim(self.stream, name): self.reached(name) for name in concerned if self.reached(name)}
         table = pa.Table.from_pylist(list(rows), schema=TABLES["coverage"].arrow_schema)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lake.beats import INGEST, Beat, IngestFigures, State, beat_path, read_beat, write_beat
+from lake.errors import RootError
 from lake.root import Root
 from pipeline.decoding import Chunk
 
@@ -111,5 +112,5 @@ class Progress:
         )
         try:
             write_beat(beat_path(self._run, INGEST, name), beat)
-        except OSError as error:
+        except (OSError, RootError) as error:
             _log.warning("a beat could not be written: %s", error)  # a full disk, say; the tables matter more

@@ -118,7 +118,8 @@ def _rebuild(target: Landing, upto: int, *, ended: bool) -> None:
     if lost or (silent and ended and covered and witnesses.whole):
         _append_gap(target, f"{target.stream}/restored", span, lost + silent)
         _count(rows[-1], "gaps", 1)
-    target.cover_runs(rows, span.end_offset)
+    concerned = [name for name in COUNTED if any(row[f"rows_{name}"] for row in rows)]
+    target.cover_runs(rows, span.end_offset, concerned)
     target.committed = max(target.committed, target.covered)
 
 

@@ -69,7 +69,7 @@ def check(root: Root, sql: Connection, answer: dict[str, Any]) -> dict[str, Any]
     ours, reason = _rebuilt(root, sql, answer)
     row = {name: answer[name] for name in ("venue", "instrument", "ts", "recv_ts", "change_id", "family")}
     if ours is None:
-        return {**row, "levels": 0, "result": UNVERIFIABLE, "reason": reason, "difference": None}
+        return {**row, "levels_compared": 0, "result": UNVERIFIABLE, "reason": reason, "difference": None}
     compared = sum(len(side) for side in theirs)
     difference = next(
         (
@@ -81,7 +81,7 @@ def check(root: Root, sql: Connection, answer: dict[str, Any]) -> dict[str, Any]
         None,
     )
     result = EQUAL if difference is None else DIFFERS
-    return {**row, "levels": compared, "result": result, "reason": None, "difference": difference}
+    return {**row, "levels_compared": compared, "result": result, "reason": None, "difference": difference}
 
 
 def _rebuilt(root: Root, sql: Connection, answer: dict[str, Any]) -> tuple[tuple[Pairs, Pairs] | None, str]:

@@ -76,6 +76,36 @@ def state_of(
     return f"{beat.state}, last beat {age_s:.0f} s ago"
 
 
+def trouble_of(beat: Beat, role: str, now_ns: int) -> str | None:
+    """What is wrong with a process, as far as is known: that it ended or is not heard of, and what it said last."""
+    said = [_ailment(state_of(beat, role, now_ns))]
+    if beat.collector is not None:
+        said.append("disk full" if beat.collector.spool.disk_full else beat.collector.spool.last_error)
+    if beat.ingest is not None:
+        said.append(beat.ingest.last_error)
+    return "; ".join(one for one in said if one) or None
+
+
+def faults(root: Root, now_ns: int | None = None) -> list[str]:
+    """A line for each collector and ingester that crashed, failed, is stuck, has a full disk, or could not do its last
+    round; none of those that run or were stopped in order."""
+    now_ns = now_ns or time.time_ns()
+    found = []
+    for role, name in ((COLLECT, "collector"), (INGEST, "ingester")):
+        for beat in _beats(root, role):
+            full = beat.collector is not None and beat.collector.spool.disk_full
+            failing = (
+                beat.state == "running" and beat.ingest is not None and beat.ingest.last_error is not None
+            )
+            if full or failing or _ailment(state_of(beat, role, now_ns)):
+                found.append(f"{name} of {beat.stream}: {trouble_of(beat, role, now_ns)}")
+    return found
+
+
+def _ailment(state: str) -> str | None:
+    return state if state.startswith(("crashed", "failed", "stuck")) else None
+
+
 def _alive(beat: Beat) -> bool | None:
     if beat.host != socket.gethostname():
         return None
@@ -113,7 +143,7 @@ def _collector(beat: Beat, figures: CollectorFigures, now_ns: int) -> Row:
         "gaps healed": sum(figures.gaps_healed.values()),
         "records dropped": spool.dropped_records,
         "disk days left": None if figures.disk.days_left is None else round(figures.disk.days_left, 1),
-        "trouble": "disk full" if spool.disk_full else spool.last_error,
+        "trouble": trouble_of(beat, COLLECT, now_ns),
     }
 
 
@@ -128,5 +158,5 @@ def _ingester(beat: Beat, figures: IngestFigures, now_ns: int) -> Row:
         "rows": sum(figures.rows.values()),
         "quarantined": figures.quarantined_records,
         "failed rounds": figures.failed_rounds,
-        "trouble": figures.last_error,
+        "trouble": trouble_of(beat, INGEST, now_ns),
     }

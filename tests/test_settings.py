@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli import sections
 from lake.errors import SettingsError
-from lake.settings import field_docs, read_sources
+from lake.settings import field_docs, leaves, read_sources, variable_name
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,116 @@ def test_slips_in_the_environment_are_refused(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=advice):
         read_sources(None, SECTIONS).section("sample", Sample)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A section."""
+
+    wait_seconds: float = 1.0
+    pause_ms: int = 1
+    grace_hours: float = 1.0
+    old_days: float = 1.0
+    share: float = 0.5
+    count: int = 1
+    count_max: int | None = None
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("key", ["wait_seconds", "grace_hours", "share"])
+def test_what_is_no_finite_number_is_refused(key: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = f"LAKE_NUMBERS_{key.upper()}"
+    with monkeypatch.context() as within:
+        within.setenv(variable, value)
+        with pytest.raises(SettingsError, match=f"{variable} must be a finite number"):
+            read_sources(None, {"numbers": Numbers}).section("numbers", Numbers)
+    with pytest.raises(SettingsError, match=rf"\[numbers\] {key} must be a finite number"):
+        read_sources(None, {"numbers": Numbers}).section("numbers", Numbers, {key: float(value)})
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("wait_seconds = nan", "a finite number, not nan"),
+        ("wait_seconds = 3.2e9", "less than a century, not 3.2e"),
+        ("pause_ms = 3_200_000_000_000", "less than a century"),
+        ("grace_hours = 1e12", "less than a century"),
+        ("old_days = -40000", "less than a century"),
+        ("share = 1e300", "below 2\\^53, not 1e"),
+        ("count = 9_007_199_254_740_992", "below 2\\^53"),
+        ("count_max = -9_007_199_254_740_992", "below 2\\^53"),
+        ("count = 1" + 400 * "0", "below 2\\^53, not a number of more than 300 digits"),
+    ],
+)
+def test_numbers_beyond_reason_are_refused(tmp_path: Path, text: str, advice: str) -> None:
+    file = write(tmp_path, f"[numbers]\n{text}\n")
+    with pytest.raises(SettingsError, match=rf"\[numbers\] {text.split()[0]} in .* must be {advice}"):
+        read_sources(file, {"numbers": Numbers}).section("numbers", Numbers)
+    usual = read_sources(
+        write(tmp_path, "[numbers]\nold_days = 36000\ncount = 9_007_199_254_740_991\n"), {"numbers": Numbers}
+    )
+    assert usual.section("numbers", Numbers).count == 2**53 - 1
+
+
+def test_a_foreign_variable_is_passed_over_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variable in ("LAKE_HOUSE", "LAKE_SAMPEL_RATIO", "LAKE_REAL_DATA", "LAKE_ROOT", "LAKE_CONFIG"):
+        monkeypatch.setenv(variable, "1")
+    read_sources(None, SECTIONS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "environment variable LAKE_HOUSE is no setting and has no effect",
+        "environment variable LAKE_SAMPEL_RATIO is no setting and has no effect; did you mean LAKE_SAMPLE_RATIO?",
+    ]
+
+
+def test_the_old_name_of_a_setting_is_refused_with_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, '[collect.link]\nssl_context = "/etc/ca.pem"\n')
+    with pytest.raises(SettingsError, match=r"\[collect\.link\] ssl_context in .* is now called ca_file"):
+        read_sources(file, sections()).section("collect", sections()["collect"])
+    monkeypatch.setenv("LAKE_COLLECT_LINK_SSL_CONTEXT", "/etc/ca.pem")
+    with pytest.raises(SettingsError, match="SSL_CONTEXT is now called LAKE_COLLECT_LINK_CA_FILE"):
+        read_sources(None, sections())
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_every_setting_can_be_given_as_text(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its default, or a value of its kind, comes back from the file and from the environment."""
+    certificates = ssl.get_default_verify_paths().cafile or certifi_file()
+    given = {"ca_file": certificates, "proxy": "http://proxy:3128", "url": "https://monitor.example/x"}
+    for top, cls in sections().items():
+        for section, key in leaves(top, cls):
+            default: Any = cls()
+            for name in section.split(".")[1:]:
+                default = getattr(default, name)
+            default = getattr(default, key)
+            value = given.get(key, 1) if default is None else default
+            with monkeypatch.context() as within:
+                file = None
+                if where == "file":
+                    file = write(tmp_path, f"[{section}]\n{key} = {as_toml(value)}\n")
+                else:
+                    within.setenv(variable_name(section, key), as_text(value))
+                found: Any = read_sources(file, sections()).section(top, cls)
+            for name in [*section.split(".")[1:], key]:
+                found = getattr(found, name)
+            assert found == value or str(found) == str(value), (section, key)
+
+
+def certifi_file() -> str:
+    pytest.skip("this machine has no file of certificates")
+
+
+def as_toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def as_text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -76,15 +76,22 @@ class Answer:
         return next((self.params[name] for name in SUBJECTS if name in self.params), None)
 
     def asked_us(self) -> int:
-        """When the venue received the question, µs: by its clock, where the answer tells, else by ours."""
+        """When the venue received the question, µs: by its clock, where the answer tells a time that can be, else by
+        ours.
+        """
+        told = self._told_us()
+        if told is not None and wire.FIRST_MS <= told // columns.MS_IN_US < wire.END_MS:
+            return told
+        return self.requested_ns // columns.US_IN_NS
+
+    def _told_us(self) -> int | None:
         near = _NEAR_END.search(self.body, max(0, len(self.body) - _END_BYTES))
         if near is not None:
             return int(near[1])
         try:
-            told = _CLOCK.decode(self.body).usIn
+            return _CLOCK.decode(self.body).usIn
         except wire.DECODE_ERRORS:
-            told = None
-        return self.requested_ns // columns.US_IN_NS if told is None else told
+            return None
 
     def unreadable(self, error: object) -> SchemaDriftError:
         """What to raise where the body is not what the method answers with."""

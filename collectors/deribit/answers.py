@@ -59,7 +59,7 @@ def decode_answer(
     decoder = DECODERS.get(method)
     if decoder is None:
         return None
-    host = parts.netloc + path.removesuffix("/public")
+    host = parts.netloc.rpartition("@")[2] + path.removesuffix("/public")
     asked_ns = recv_ns if requested_ns is None else requested_ns
     answer = Answer(method, dict(parse_qsl(parts.query)), body, recv_ns, asked_ns, host)
     if status == HTTP_REFUSED:
@@ -99,7 +99,7 @@ def _trades(answer: Answer) -> Decoded:
     by_number = first is not None or last is not None
     if count == 1 and not by_number:
         return Decoded({}, found.rejects, found.unknown_fields)
-    full = len(found.tables["trades"]) >= (count or TRADES_BY_DEFAULT)
+    full = len(found.tables["trades"]) + len(found.rejects) >= (count or TRADES_BY_DEFAULT)
     if not by_number:
         return recorded(found, answer, _listed(answer, found, full=full))
     first = first or 0
@@ -115,7 +115,7 @@ def _listed(answer: Answer, found: Decoded, *, full: bool) -> Span:
     """What a page of trades by time spans: where it is full, up to the millisecond of its newest trade."""
     last_us = answer.time_us("end_timestamp")
     end_us = None if last_us is None else last_us + 1
-    if full:
+    if full and len(found.tables["trades"]):
         end_us = int(pc.max(found.tables["trades"]["ts"]).cast(pa.int64()).as_py())
     start_us = answer.time_us("start_timestamp")
     return Span("trades", answer.subject or "any", answer.params.get("kind"), start_us, end_us)

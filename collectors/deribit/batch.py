@@ -146,8 +146,8 @@ class Batch:
             data = wire.notification.decode(frame).params.data
             for row in wire.rows_of_fields.decode(data) if kind in LISTS else [wire.fields.decode(data)]:
                 self.count_unknown(kind, row)
-                if kind == "ticker" and "greeks" in row:
-                    self.count_unknown("ticker.greeks", wire.fields.decode(row["greeks"]))
+                if kind == "ticker" and (greeks := wire.fields_or_null.decode(row.get("greeks", wire.NULL))):
+                    self.count_unknown("ticker.greeks", greeks)
         except wire.DECODE_ERRORS:
             self.unknown[f"{kind}.?"] += 1  # a name that is not text, in a part that decoding skips
 

@@ -67,6 +67,7 @@ from lake.errors import InputError
 
 __all__ = ["Decoded", "Reject", "decode"]
 
+_NO_GREEKS: Final = wire.Greeks()
 _NUMBERS: Final = [name for name in wire.Ticker.__struct_fields__ if name not in wire.TICKER_NOT_NUMBERS]
 
 
@@ -263,7 +264,8 @@ def _book_part(batch: Batch, taken: list[wire.Book], records: list[int], codes: 
 def _ticker_cells(tickers: list[wire.Ticker]) -> dict[str, Any]:
     """Tickers turned into arrays: numbers with NaN for null, names as objects."""
     by_name = _transposed(list(map(astuple, tickers)), wire.Ticker.__struct_fields__)
-    greeks = _transposed(list(map(astuple, by_name["greeks"])), wire.Greeks.__struct_fields__)
+    given = [_NO_GREEKS if one is None else one for one in by_name["greeks"]]
+    greeks = _transposed(list(map(astuple, given)), wire.Greeks.__struct_fields__)
     cells: dict[str, Any] = {name: columns.floats(by_name[name]) for name in _NUMBERS}
     cells |= {name: columns.floats(values) for name, values in greeks.items()}
     cells["timestamp"] = np.array(by_name["timestamp"], np.int64)

@@ -20,11 +20,13 @@ import msgspec
 from collectors.backoff import Backoff
 from collectors.deribit import wire
 from collectors.deribit.rpc import TOO_MANY, Fault, error_from
+from collectors.network import proxy_for, told
 from collectors.pace import TokenBucket
 from collectors.settings import CollectorSettings
 from collectors.transport import USER_AGENT
 from lake.errors import LakeError, TransientError, VenueRefusedError, VenueUnavailableError
 from lake.events import Response
+from lake.redaction import without_credentials
 
 BODY_BYTES_MAX: Final = 192 << 20
 """The list of all options that ever expired has 100 MB."""
@@ -54,7 +56,10 @@ class RestReply:
     def as_record(self) -> Response:
         """The answer as it goes into the spool."""
         return Response(
-            url=self.url, status=self.status, requested_ns=self.requested_ns, body=msgspec.Raw(self.body)
+            url=without_credentials(self.url),
+            status=self.status,
+            requested_ns=self.requested_ns,
+            body=msgspec.Raw(self.body),
         )
 
 
@@ -80,9 +85,12 @@ class RestClient:
         self._pace = pace or TokenBucket(settings.rest_per_s, settings.rest_burst)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
         self.requests = 0
 
     async def __aenter__(self) -> Self:
+        """Raises SettingsError where the environment names a proxy that cannot be used."""
+        self._proxy = proxy_for(self._base, self._settings.link.proxy)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._connections, ssl=self._settings.link.ssl_context or True
@@ -136,7 +144,7 @@ class RestClient:
         url = f"{self._base}/public/{method}" + (f"?{urlencode(params)}" if params else "")
         requested_ns = time.time_ns()
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
+            async with self._session.get(url, allow_redirects=False, proxy=self._proxy) as response:
                 status = response.status
                 retry_after_s = _retry_after(response.headers)
                 body = await _read(response)
@@ -146,12 +154,13 @@ class RestClient:
             ) from None
         except TimeoutError:
             raise VenueUnavailableError(
-                f"no answer from {url} within {self._settings.rest_timeout_s:g} s"
+                f"no answer from {told(url, self._proxy)} within {self._settings.rest_timeout_s:g} s"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             # The library's own words name the host once more.
             why = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            raise VenueUnavailableError(f"cannot get {url}: {why}; check rest_url and the network") from None
+            at = told(url, self._proxy)
+            raise VenueUnavailableError(f"cannot get {at}: {why}; check rest_url and the network") from None
         content = _decode(body)
         if status == 200 and content is not None and content.error is None and bytes(content.result):
             return RestReply(url, status, requested_ns, body, content.result)

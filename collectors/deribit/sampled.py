@@ -14,8 +14,9 @@ volatility_index (one row per frame, resolution tick)
  close                      volatility               percent a year; open, high and low are for bars
 marks (one row per option in the list of a frame)
  mark_price                 same                     coin for inverse options, else quote currency
- mark_iv                    iv                       a fraction (0.37), while tickers say percent (37.0); 0 is the
-                                                     venue's "not computable": null
+ mark_iv                    iv                       sent as a fraction (0.3725), kept as percent (37.25) as in
+                                                     quotes, digit for digit; 0 is the venue's "not
+                                                     computable": null
 
 Which frames are refused, and how fields that nobody knows are counted, is told in `decode`.
 """
@@ -23,14 +24,18 @@ Which frames are refused, and how fields that nobody knows are counted, is told 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from collectors.deribit import channels, columns, wire
 from collectors.deribit.batch import Batch
-from collectors.deribit.columns import Array, Instruments, floats, nothing, numbers, words
+from collectors.deribit.columns import Array, Floats, Instruments, floats, nothing, numbers, words
+from lake.exact import to_units
+
+FRACTION_SCALE: Final = 12
+"""Decimals of a fraction that are shifted as a whole; any with more are shifted one by one."""
 
 
 def tables(batch: Batch) -> dict[str, pa.Table]:
@@ -98,7 +103,7 @@ def _marks(batch: Batch) -> pa.Table:
             rows.add(record, code, mark)
 
     rows.fill(batch, channels.MARKS, wire.marks_frame.decode, take)
-    iv = floats([mark.iv for mark in rows.data])
+    iv = _percent(floats([mark.iv for mark in rows.data]))
     iv[iv == 0] = np.nan
     return rows.table(batch, "marks", batch.instruments, [rows.numbers("mark_price"), numbers(iv)])
 
@@ -132,3 +137,13 @@ class _Rows:
         ts_ms = np.array([row.timestamp for row in self.data], np.int64)
         codes, records = np.array(self.codes, np.int32), np.array(self.records, np.int32)
         return columns.table(name, instruments, codes, ts_ms, batch.recv_us, records, payload)
+
+
+def _percent(fractions: Floats) -> Floats:
+    """The numbers with the point two digits further right: 0.29 becomes 29.0, where a product is 28.999999999999996."""
+    units, exact, _ = to_units(fractions, FRACTION_SCALE)
+    found = units / 10.0 ** (FRACTION_SCALE - 2)
+    for row in np.flatnonzero(~exact & ~np.isnan(fractions)).tolist():
+        found[row] = float(f"{fractions[row].item()!r}e2")
+    found[np.isnan(fractions)] = np.nan
+    return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -18,6 +19,10 @@ from lake.errors import SchemaDriftError, SettingsError
 ANY: Final = "any"
 VOLATILITY_INDICES: Final = ("btc_usd", "eth_usd")
 """The price indices that have a volatility index (venue's documentation)."""
+
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
+"""What can be a part of a channel's name."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -39,26 +44,33 @@ class Summary(msgspec.Struct, frozen=True):
 class Listing(msgspec.Struct, frozen=True):
     """What choosing channels needs of a `get_instruments` row; expiry in ms since the epoch."""
 
-    instrument_name: str
-    kind: str
+    instrument_name: Name
+    kind: wire.Text
     expiration_timestamp: int = 0
-    settlement_period: str = ""
-    price_index: str = ""
+    settlement_period: wire.Text = ""
+    price_index: wire.Text = ""
     is_active: bool = True
 
 
 _LISTINGS: Final = msgspec.json.Decoder(list[Listing])
+_LISTING: Final = msgspec.json.Decoder(Listing)
 _SUMMARIES: Final = msgspec.json.Decoder(list[Summary])
+_SUMMARY: Final = msgspec.json.Decoder(Summary)
+
+_log = logging.getLogger(__name__)
 
 
 def decode_listings(result: msgspec.Raw) -> list[Listing]:
-    """The rows of a `get_instruments` result.
+    """The rows of a `get_instruments` result; what cannot be read is left out and told.
 
     Raises:
-        SchemaDriftError: a row lacks a field or has another type.
+        SchemaDriftError: it is no list, or none of its rows can be read.
     """
     try:
-        return _LISTINGS.decode(result)
+        taken = wire.each(result, _LISTINGS, _LISTING)
+        if taken.wrong:
+            _log.warning("get_instruments: %s", taken.told("instruments"))
+        return taken.rows
     except wire.DECODE_ERRORS as error:
         raise SchemaDriftError(f"get_instruments has changed its shape: {error}") from None
 
@@ -69,14 +81,16 @@ def decode_open_interest(result: msgspec.Raw) -> dict[str, float]:
     Options and linear contracts count it in base coins, inverse futures in USD (venue's contract
     specifications), so that only the worth makes a future and an option comparable.
 
+    Rows that cannot be read are left out.
+
     Raises:
-        SchemaDriftError: a row lacks a field or has another type.
+        SchemaDriftError: it is no list, or none of its rows can be read.
     """
     try:
-        rows = _SUMMARIES.decode(result)
+        taken = wire.each(result, _SUMMARIES, _SUMMARY)
     except wire.DECODE_ERRORS as error:
         raise SchemaDriftError(f"get_book_summary_by_currency has changed its shape: {error}") from None
-    return {row.instrument_name: row.worth for row in rows}
+    return {row.instrument_name: row.worth for row in taken.rows}
 
 
 def choose(

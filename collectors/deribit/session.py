@@ -30,6 +30,7 @@ from collectors.sink import Tape
 from collectors.transport import ABNORMAL_CLOSURE, TRANSPORTS, Closed, Link, Transport
 from lake.errors import TerminalError, TransientError
 from lake.events import Connected, Disconnected, Gap, GapOpened
+from lake.redaction import redact
 
 CHANGE_ATTEMPTS: Final = 6
 """How often a change to a living connection is tried (settlement refuses calls for seconds) before the
@@ -58,6 +59,19 @@ class Unrecorded:
     def first_ns(self) -> int:
         """Since when something is lacking."""
         return min([self.since_ns, *self.earlier_ns.values()])
+
+    @property
+    def lost_connections(self) -> list[GapOpened]:
+        """The gaps of the connections that had been lost before all was."""
+        return [
+            GapOpened(start_ns=start_ns, cause=self.cause, connection=number)
+            for number, start_ns in self.earlier_ns.items()
+        ]
+
+    @property
+    def open_gaps(self) -> list[GapOpened]:
+        """What the start of a life says of it, for the life after where this one ends before it could say more."""
+        return [*self.lost_connections, *self.holes]
 
 
 class GapListener(Protocol):
@@ -205,7 +219,7 @@ class Session:
         self._link, self._failure = link, None
         self._asker.begin(link)
         self.connects += 1
-        url = self._settings.ws_url
+        url = redact(self._settings.ws_url)
         self._tape.event(Connected(connection=self.number, at_ns=self._tape.now_ns(), url=url), self.number)
         tasks = [
             asyncio.create_task(work)

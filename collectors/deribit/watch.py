@@ -19,6 +19,7 @@ from collectors.continuity import (
     ChainNews,
     ClockSkew,
     Hole,
+    Leap,
     Skew,
     TradeSequences,
     Whole,
@@ -38,8 +39,8 @@ _HEAD_BYTES: Final = len(_HEAD)
 
 class _BookData(Struct, gc=False):
     type: str
-    change_id: int
-    prev_change_id: int | None = None
+    change_id: wire.Int64
+    prev_change_id: wire.Int64 | None = None
 
 
 class _Reply(Struct, gc=False):
@@ -73,6 +74,9 @@ class Reactions(Protocol):
 
     def trades_missing(self, connection: int, channel: str, hole: Hole) -> None:
         """Trades did not come, or not yet."""
+
+    def trades_leapt(self, connection: int, channel: str, leap: Leap) -> None:
+        """A trade has a number that cannot be."""
 
     def silence_ended(self, connection: int, silent: Silent) -> None:
         """A lively channel, or all of a connection, speaks again."""
@@ -175,8 +179,10 @@ class Watch:
     def _trades(self, connection: int, channel: str, recv_ns: int, payload: bytes) -> None:
         for trade in notified_trades(payload):
             hole = self.trades.note(trade.instrument_name, trade.trade_seq, recv_ns)
-            if hole is not None:
+            if isinstance(hole, Hole):
                 self._reactions.trades_missing(connection, channel, hole)
+            elif hole is not None:
+                self._reactions.trades_leapt(connection, channel, hole)
 
     def _reply(self, payload: bytes, recv_ns: int) -> None:
         if b'"usOut"' in payload:

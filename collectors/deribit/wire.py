@@ -12,7 +12,7 @@ Required is what was present in every message recorded since 2019; a message wit
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Annotated, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -46,8 +46,13 @@ Expiry = Annotated[int, Meta(ge=FIRST_MS, le=NEVER_EXPIRES_MS)]
 Int8 = Annotated[int, Meta(ge=-(1 << 7), lt=1 << 7)]
 Int16 = Annotated[int, Meta(ge=-(1 << 15), lt=1 << 15)]
 Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+COUNTER_MAX: Final = 1 << 53
+Counter = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
+"""What the venue counts: beyond it JSON of other languages, the venue's own among them, has no whole numbers."""
+Text = Annotated[str, Meta(max_length=4096)]
 Number = float | None
 ABSENT: Final = float("nan")
+NULL: Final = Raw(b"null")
 NOTHING: Final = Raw()
 T = TypeVar("T")
 
@@ -64,7 +69,7 @@ class Greeks(Struct, gc=False, frozen=True):
 
 class Ticker(Struct, gc=False, kw_only=True):
     timestamp: Milliseconds
-    greeks: Greeks = Greeks()
+    greeks: Greeks | None = None
     index_price: float
     instrument_name: str
     last_price: Number = ABSENT
@@ -78,7 +83,7 @@ class Ticker(Struct, gc=False, kw_only=True):
     bid_iv: Number = ABSENT
     ask_iv: Number = ABSENT
     underlying_price: Number = ABSENT
-    underlying_index: str | None = None
+    underlying_index: Text | None = None
     best_ask_amount: float
     best_bid_amount: float
 
@@ -93,20 +98,20 @@ class Trade(Struct, gc=False, kw_only=True):
     direction: Literal["buy", "sell"]
     index_price: Number = ABSENT
     instrument_name: str
-    trade_seq: Int64
+    trade_seq: Counter
     mark_price: Number = ABSENT
     tick_direction: Int8 | None = None
     iv: Number = ABSENT
     starbase_match_id: Int64 | None = None
-    trade_id: str | int
+    trade_id: Text | Int64
     contracts: Number = ABSENT
     starbase_timestamp: Int64 | None = None
-    combo_id: str | None = None
-    combo_trade_id: str | int | None = None
-    liquidation: str | None = None
-    block_trade_id: str | None = None
+    combo_id: Text | None = None
+    combo_trade_id: Text | Int64 | None = None
+    liquidation: Text | None = None
+    block_trade_id: Text | None = None
     block_trade_leg_count: Int16 | None = None
-    block_rfq_id: str | int | None = None
+    block_rfq_id: Text | Int64 | None = None
 
 
 class Book(Struct, gc=False, kw_only=True):
@@ -150,7 +155,7 @@ class VolatilityIndex(Struct, gc=False, kw_only=True):
 
 
 class Mark(Struct, gc=False, kw_only=True):
-    """A row of `markprice.options`; unlike everywhere else, `iv` is a fraction here."""
+    """A row of `markprice.options`; unlike everywhere else the venue says `iv` as a fraction here."""
 
     timestamp: Milliseconds
     mark_price: float
@@ -171,15 +176,15 @@ class FundingHour(Struct, gc=False, kw_only=True):
 class Instrument(Struct, gc=False, kw_only=True):
     """Terms of an instrument; all but its name and kind came into the listing over the years."""
 
-    instrument_name: str
-    kind: str
-    instrument_type: str | None = None
-    base_currency: str | None = None
-    quote_currency: str | None = None
-    counter_currency: str | None = None
-    settlement_currency: str | None = None
-    price_index: str | None = None
-    option_type: str | None = None
+    instrument_name: Text
+    kind: Text
+    instrument_type: Text | None = None
+    base_currency: Text | None = None
+    quote_currency: Text | None = None
+    counter_currency: Text | None = None
+    settlement_currency: Text | None = None
+    price_index: Text | None = None
+    option_type: Text | None = None
     strike: Number = None
     creation_timestamp: Milliseconds | None = None
     expiration_timestamp: Expiry | None = None
@@ -189,10 +194,21 @@ class Instrument(Struct, gc=False, kw_only=True):
     min_trade_amount: Number = None
     maker_commission: Number = None
     taker_commission: Number = None
-    settlement_period: str | None = None
+    settlement_period: Text | None = None
     instrument_id: Int64 | None = None
-    state: str | None = None
+    state: Text | None = None
     is_active: bool | None = None
+
+
+class Taken(NamedTuple, Generic[T]):
+    """Rows of a list that could be read, and of the others what is wrong with each."""
+
+    rows: list[T]
+    wrong: list[str]
+
+    def told(self, what: str) -> str:
+        """One line about the others."""
+        return f"{len(self.wrong)} {what} refused, first: {self.wrong[0]}"
 
 
 class Params(Struct, Generic[T], gc=False):
@@ -265,8 +281,32 @@ levels: Final = msgspec.json.Decoder(list[Level])
 envelope: Final = msgspec.json.Decoder(Envelope)
 notification: Final = msgspec.json.Decoder(Frame[Raw])
 fields: Final = msgspec.json.Decoder(dict[str, Raw])
+fields_or_null: Final = msgspec.json.Decoder(dict[str, Raw] | None)
 rows_of_fields: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 reply: Final = msgspec.json.Decoder(Reply)
 funding_hours: Final = msgspec.json.Decoder(list[FundingHour])
+funding_hour: Final = msgspec.json.Decoder(FundingHour)
 raw_list: Final = msgspec.json.Decoder(list[Raw])
 instrument: Final = msgspec.json.Decoder(Instrument)
+
+
+def each(
+    rows: Raw | bytes, of_all: msgspec.json.Decoder[list[T]], of_one: msgspec.json.Decoder[T]
+) -> Taken[T]:
+    """The rows of a list, all at once where they are as they should be, else one by one without those that are not.
+
+    Raises:
+        DECODE_ERRORS: it is no list, or of its rows none is as it should be.
+    """
+    try:
+        return Taken(of_all.decode(rows), [])
+    except DECODE_ERRORS as error:
+        found, whole = Taken[T]([], []), error
+    for row in raw_list.decode(rows):
+        try:
+            found.rows.append(of_one.decode(row))
+        except DECODE_ERRORS as error:
+            found.wrong.append(str(error))
+    if not found.rows:
+        raise whole
+    return found

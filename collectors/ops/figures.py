@@ -76,4 +76,6 @@ def _spool(stats: SpoolStats, now_ns: int) -> SpoolFigures:
         dropped_records=stats.dropped_records,
         disk_full=stats.disk_full,
         last_error=stats.last_error,
+        stream_id=stats.stream,
+        durable_offset=stats.durable_offset,
     )

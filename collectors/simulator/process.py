@@ -27,8 +27,8 @@ from collectors.simulator.server import Simulator
 from collectors.simulator.settings import SimulatorSettings
 from lake.errors import InputError, VenueUnavailableError
 
-READY_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = 10.0
+READY_TIMEOUT_S: Final = 120.0
+STOP_TIMEOUT_S: Final = 60.0
 _CONTROL_TIMEOUT_S: Final = 60.0  # the truth of years takes a while
 _POLL_S: Final = 0.02
 
@@ -98,6 +98,7 @@ def start(settings: SimulatorSettings, *, ready_s: float = READY_TIMEOUT_S) -> I
     reader, writer = os.pipe()
     command = [
         sys.executable,
+        "-P",
         "-m",
         __name__,
         str(writer),

@@ -16,6 +16,7 @@ VENUE_SUBSCRIBE_PER_SECOND: Final = 10 / 3  # documented, as are the ten at once
 VENUE_SUBSCRIBE_BURST: Final = 10.0
 VENUE_REST_PER_SECOND: Final = 5.0  # careful: for callers without a key the number is unpublished
 VENUE_HISTORY_PER_SECOND: Final = 10.0  # clients are known to make 5 to 20
+NUMBER_MAX: Final = 1 << 53
 MAX_PENDING_BYTES: Final = 8 << 20
 
 
@@ -94,8 +95,8 @@ class SimulatorSettings:
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if not least <= value <= most:
-                allowed = f"{least} or more" if most == inf else f"{least} to {most}"
+            if not least <= value <= most or value >= NUMBER_MAX:
+                allowed = f"a number from {least} up, below 2^53" if most == inf else f"{least} to {most}"
                 raise SettingsError(f"{name} = {value!r}: give {allowed}")
         if self.replay and self.chain_file:
             raise SettingsError("replay and chain_file exclude each other: give one of them")

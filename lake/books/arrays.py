@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -109,6 +109,32 @@ NO_ROWS: Final = Rows(
     price=np.zeros(0, np.float64),
     size=np.zeros(0, np.float64),
 )
+
+
+def unlinked(rows: Rows) -> Flags:
+    """Which rows are of changes that name no message before them, as imported ones do not."""
+    return np.asarray(~rows.snapshot & (rows.prev_change_id == NO_MESSAGE))
+
+
+def linked_by_time(rows: Rows) -> Rows:
+    """`rows` with each imported change following the imported message received before it, as if none were missing.
+
+    Of imported messages the time of receipt stands in the place of an id.
+    """
+    imported = np.flatnonzero(rows.change_id == rows.recv)
+    order = imported[np.lexsort((rows.change_id[imported], rows.book[imported]))]
+    book, change_id = rows.book[order], rows.change_id[order]
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = (book[1:] != book[:-1]) | (change_id[1:] != change_id[:-1])
+    starts = np.flatnonzero(begins)
+    before = np.full(len(starts), NO_MESSAGE, np.int64)
+    same = book[starts[1:]] == book[starts[:-1]]
+    before[1:] = np.where(same, change_id[starts[:-1]], NO_MESSAGE)
+    linked = rows.prev_change_id.copy()
+    linked[order] = before[np.cumsum(begins) - 1]
+    return replace(rows, prev_change_id=np.where(unlinked(rows), linked, rows.prev_change_id))
+
+
 Arrays = TypeVar("Arrays", Levels, Rows)
 
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from lake.books.arrays import ASK, BID, BROKEN, NO_BOOK, NO_ROWS, PROVEN, Books, joined
+from lake.books.arrays import (
+    ASK,
+    BID,
+    BROKEN,
+    NO_BOOK,
+    NO_ROWS,
+    PROVEN,
+    QUIET,
+    Books,
+    Rows,
+    joined,
+    linked_by_time,
+    unlinked,
+)
 from lake.books.reading import BookReader, Register, complete_books, heard, holes
 from lake.books.silence import still_true
 from lake.books.timeline import Timeline
@@ -24,6 +38,8 @@ AHEAD_US: Final = 900_000_000
 NEVER: Final = "no snapshot before it is on record"
 MISSING: Final = "messages between this and the next one on record are missing"
 UNHEARD: Final = "nothing was heard of the instrument afterwards"
+ENDED: Final = "the imported messages of it end before then"
+NOT_PROVEN: Final = "the messages were imported without the ids that link them, so that any may be missing"
 GAP: Final = "a gap is on record after the book's last message"
 
 
@@ -31,7 +47,8 @@ GAP: Final = "a gap is on record after the book's last message"
 class BookAt:
     """A book at `at`: the levels (price, size), best first, after the message `change_id` of `book_ts`.
 
-    Where `reason` says why the book is not known, the rest is empty.
+    Where `reason` says why the book is not known, the rest is empty. Where `unproven` says why, nothing shows that all
+    its messages are on record: it is what those make that are.
     """
 
     venue: str
@@ -42,6 +59,12 @@ class BookAt:
     bids: tuple[tuple[float, float], ...]
     asks: tuple[tuple[float, float], ...]
     reason: str | None = None
+    unproven: str | None = None
+
+    @property
+    def continuity(self) -> str | None:
+        """proven or not proven; None where the book is not known."""
+        return None if self.reason else ("not proven" if self.unproven else "proven")
 
 
 def book_at(
@@ -57,15 +80,37 @@ def book_at(
     with connect(root) as sql:
         reader = BookReader(root, Register())
         at_us = to_us(at)
-        timeline = timeline_of(reader, sql, instrument, at_us, at_us + AHEAD_US)
+        rows, base = _gathered(reader, sql, instrument, at_us, at_us + AHEAD_US)
         number = _number(reader.register, instrument, venue)
-        books = timeline.at(at_us, at_us + AHEAD_US)
-        reason = _doubt(root, sql, reader.register, books, number, at_us)
+        books = Timeline(rows, base).at(at_us, at_us + AHEAD_US)
+        reason, unproven = _doubt(root, sql, reader.register, books, number, at_us), None
+        if reason and unlinked(rows)[rows.book == number].any():
+            unproven, books = NOT_PROVEN, Timeline(linked_by_time(rows), base).at(at_us, at_us + AHEAD_US)
+            reason = _end(books, number, at_us)
     key = reader.register.keys[number]
     if reason:
         return BookAt(*key, at, None, None, (), (), reason)
     last = int(books.change_id[number]), from_us(int(books.ts[number]))
-    return BookAt(*key, at, *last, *sides(books, number, levels))
+    return BookAt(*key, at, *last, *sides(books, number, levels), unproven=unproven)
+
+
+def _end(books: Books, number: int, at_us: int) -> str | None:
+    """Why imported messages do not tell of the instant `at_us`; None where they do."""
+    status = int(books.status[number])
+    if status == NO_BOOK:
+        return NEVER
+    return ENDED if status == QUIET and at_us - int(books.ts[number]) > AHEAD_US else None
+
+
+def imported_days(root: Root, days: Sequence[dt.date]) -> list[dt.date]:
+    """Those of `days` with imported changes of books, which nothing proves to be all: `depth` has no rows of them."""
+    with connect(root) as sql:
+        found = sql.query(
+            "SELECT DISTINCT date FROM book WHERE date IN (SELECT unnest($1::DATE[])) AND type = 'change' "
+            "AND prev_change_id IS NULL ORDER BY date",
+            [list(days)],
+        )
+    return list(found["date"].to_pylist())
 
 
 def sides(
@@ -85,6 +130,13 @@ def timeline_of(reader: BookReader, sql: Connection, instrument: str, at_us: int
 
     It begins with the newest complete row of `depth`, or with a snapshot, and goes back day by day to find one.
     """
+    return Timeline(*_gathered(reader, sql, instrument, at_us, stop_us))
+
+
+def _gathered(
+    reader: BookReader, sql: Connection, instrument: str, at_us: int, stop_us: int
+) -> tuple[Rows, Books]:
+    """The rows of that timeline, and what they are on top of."""
     files = reader.files()
     first_us = min((midnight_us(file.partition.date) for file in files if file.partition), default=at_us)
     start_us = at_us - at_us % HOUR_US
@@ -93,10 +145,10 @@ def timeline_of(reader: BookReader, sql: Connection, instrument: str, at_us: int
         base = complete_books(sql, reader.register, start_us, at_us, instrument)
         rows = joined([reader.rows(files, start_us - LATE_US, read_from_us, instrument), rows])
         read_from_us = start_us - LATE_US
-        timeline = Timeline(rows, base.widened(len(reader.register)))
-        found = timeline.at(at_us, stop_us).status != NO_BOOK
+        base = base.widened(len(reader.register))
+        found = Timeline(rows, base).at(at_us, stop_us).status != NO_BOOK
         if start_us <= first_us or found.any():
-            return timeline
+            return rows, base
         start_us = start_us - start_us % DAY_US if start_us % DAY_US else start_us - DAY_US
 
 

@@ -109,7 +109,8 @@ class BookReader:
             path = self._table.folder / file.path
             with (
                 delta_errors(f"reading {path}"),
-                pq.ParquetFile(path, read_dictionary=list(_TEXTS)) as parquet,
+                self._table.open_file(file) as content,
+                pq.ParquetFile(content, read_dictionary=list(_TEXTS)) as parquet,
             ):
                 metadata = parquet.metadata
                 groups = [

@@ -19,6 +19,7 @@ from lake.schema.spec import (
     TableSpec,
     decimal,
 )
+from lake.schema.units import UNITS
 
 __all__ = [
     "COUNTED",
@@ -26,6 +27,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TABLES",
     "TIMESTAMP",
+    "UNITS",
     "UNROUNDED",
     "ColumnSpec",
     "Encoding",

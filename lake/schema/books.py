@@ -41,7 +41,7 @@ _ANSWERS: Final = (
 
 _CHECKS: Final = (
     *_ANSWER,
-    number32("levels", "Levels compared, bids and asks together.", null=False),
+    number32("levels_compared", "Levels compared, bids and asks together.", null=False),
     text("result", "equal, differs, or unverifiable.", null=False),
     text("reason", "Why it could not be verified."),
     text("difference", "The first level that differs: ours and the venue's."),

@@ -80,7 +80,7 @@ _SETTLEMENTS: Final = (
     number("funded", "Amount funded; bankruptcy."),
     number("session_bankruptcy", "Value of the bankruptcies of the session; bankruptcy."),
     number("session_tax", "Tax of the session; bankruptcy."),
-    number("session_tax_rate", "Rate of that tax; bankruptcy."),
+    number("session_tax_rate", "Rate of that tax, a fraction; bankruptcy."),
     number("socialized", "Amount of socialised losses; bankruptcy."),
 )
 
@@ -90,7 +90,7 @@ _MARKS: Final = (
     number("mark_price", "The venue's mark price, unit as in quotes.", null=False),
     number(
         "mark_iv",
-        "Implied volatility of the mark, a fraction as this channel sends it; quotes say percent.",
+        "Implied volatility of the mark, percent as in quotes; the channel says a fraction, whose digits are kept.",
     ),
 )
 

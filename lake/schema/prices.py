@@ -34,7 +34,11 @@ _BASIS: Final = (
     number("index_price", "Last value of their index in the minute; null where none was recorded."),
     number("basis", "future_price less perpetual_price.", null=False),
     number("basis_index", "future_price less index_price."),
-    number("annualised", "basis over perpetual_price, times 365 days over the time to expiry.", null=False),
+    number(
+        "annualised",
+        "basis over perpetual_price, times 365 days over the time to expiry: a fraction.",
+        null=False,
+    ),
     number("annualised_index", "Likewise against the index."),
     flag("contango", "Whether the future is dearer than the perpetual.", null=False),
     repeated_time("expiration_ts", "Expiry of the future, UTC.", null=False),

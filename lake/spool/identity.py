@@ -35,8 +35,10 @@ def begun_after(folder: Path) -> str | None:
 def begin_epoch(folder: Path, after: str | None) -> str:
     """Give the folder a new epoch, durably, and return the stream id; `after` is the stream id of its newest segment.
 
-    Whoever opens the stream next goes on with the new epoch, although the segments are still of the old one.
+    Whoever opens the stream next goes on with the new epoch, although the segments are still of the old one. The mark
+    of a clean stop, which speaks of the old one, goes.
     """
+    unmark_closed(folder)
     return _write_identity(folder, secrets.token_hex(EPOCH_BYTES), after)
 
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 class SpoolStats:
     """What a writer has done since it was opened."""
 
+    stream: str
+    """Stream id, "<name>@<epoch>"."""
+    durable_offset: int
+    """All records with a lower offset are on disk."""
     records: int
     """Records made durable."""
     bytes_raw: int

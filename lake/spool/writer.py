@@ -172,6 +172,8 @@ class SpoolWriter:
             times = np.fromiter(self._sync_seconds, np.float64) * 1e3
             p50, p95, p99 = np.percentile(times, (50, 95, 99)).tolist() if len(times) else (0.0, 0.0, 0.0)
             return SpoolStats(
+                stream=self.stream,
+                durable_offset=self._durable_offset,
                 records=self._durable_offset - self._first_offset,
                 bytes_raw=self._bytes_raw,
                 bytes_written=self._bytes_written,

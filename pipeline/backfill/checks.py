@@ -67,9 +67,11 @@ def drop_repeated(root: Root, dataset: str, days: Sequence[dt.date] | None = Non
         return 0
     if days is None:
         key = ", ".join(TABLES[table].natural_key)
+        partition = f"date_trunc('{TABLES[table].period}', date)::DATE"
         with Ledger(root) as lake:
             found = lake.query(
-                f"SELECT DISTINCT date FROM (SELECT date, {key} FROM {table} GROUP BY ALL HAVING count(*) > 1)"  # noqa: S608
+                f"SELECT DISTINCT {partition} AS date FROM"  # noqa: S608
+                f" (SELECT date, {key} FROM {table} GROUP BY ALL HAVING count(*) > 1)"
             )
         days = [row["date"] for row in found]
     if not days:
@@ -124,11 +126,12 @@ def _bars(lake: Ledger, names: Sequence[str], resolution: str, step_us: int) -> 
         if row["last_us"] + step_us - row["first_us"] == row["n"] * step_us:
             sums["bars"] += row["n"]
         else:
-            doubtful[row["date"]].append(row["instrument"])
+            doubtful[row["month"]].append(row["instrument"])
     for month, some in doubtful.items():
         for row in lake.query(
             "SELECT instrument, count(DISTINCT ts) AS bars FROM candles"  # noqa: S608
-            f" WHERE date = DATE '{month}' AND resolution = '{resolution}' AND source = 'venue'"
+            f" WHERE date >= '{month}' AND date < '{TABLES['candles'].closes(month)}'"
+            f" AND resolution = '{resolution}' AND source = 'venue'"
             f" AND instrument IN ({ledger.sql_list(some)}) GROUP BY instrument"
         ):
             found[row["instrument"]]["bars"] += row["bars"]
@@ -138,11 +141,12 @@ def _bars(lake: Ledger, names: Sequence[str], resolution: str, step_us: int) -> 
 def _by_month(lake: Ledger, names: Sequence[str], resolution: str) -> Iterator[dict[str, Any]]:
     for start in range(0, len(names), NAMES_AT_ONCE):
         yield from lake.query(
-            "SELECT instrument, date, count(*) AS n, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,"  # noqa: S608
+            "SELECT instrument, date_trunc('month', date)::DATE AS month, count(*) AS n,"  # noqa: S608
+            " epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us,"
             " count(*) FILTER (volume = 0) AS still,"
             " count(*) FILTER (high < greatest(open, close) OR low > least(open, close)) AS crooked"
             f" FROM candles WHERE resolution = '{resolution}' AND source = 'venue'"
-            f" AND instrument IN ({ledger.sql_list(names[start : start + NAMES_AT_ONCE])}) GROUP BY instrument, date"
+            f" AND instrument IN ({ledger.sql_list(names[start : start + NAMES_AT_ONCE])}) GROUP BY ALL"
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from collectors.transport import TransportSettings
 from lake.display import show
 from lake.root import Root
 from lake.spool import SpoolSettings
@@ -23,7 +24,7 @@ NOTHING_YET_S: Final = 1.0
 
 def backfill_now(
     root: Root, dataset: str, choice: Choice, settings: BackfillSettings, spool: SpoolSettings, *,
-    dry_run: bool = False, as_json: bool = False,
+    link: TransportSettings, dry_run: bool = False, as_json: bool = False,
 ) -> bool:  # fmt: skip
     """Run a backfill, or with `dry_run` plan it, and print what came of it; whether nothing is left to do.
 
@@ -33,7 +34,7 @@ def backfill_now(
         VenueUnavailableError: the venue cannot be reached; what was answered before is kept.
     """
     with progress_line(dataset) as on_progress:
-        job = Job(root, dataset, choice, settings, spool, on_progress)
+        job = Job(root, dataset, choice, settings, spool, on_progress, link)
         if dry_run:
             plan = asyncio.run(job.plan())
         else:

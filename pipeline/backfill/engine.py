@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol
 
 from collectors.deribit.rest import RestClient, RestReply
 from collectors.pace import AdaptiveBucket
+from collectors.transport import TransportSettings
 from lake.errors import TransientError
 from pipeline.backfill.recording import Recording
 from pipeline.backfill.settings import BackfillSettings
@@ -84,8 +85,10 @@ class Engine:
         recording: Recording,
         progress: Progress,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        link: TransportSettings | None = None,
     ) -> None:
         self._settings = settings
+        self._link = link or TransportSettings()
         self._recording = recording
         self._tell = on_progress
         self.progress = progress
@@ -102,7 +105,7 @@ class Engine:
         )
         for host, url, per_s in hosts:
             client = RestClient(
-                chosen.host(url, per_s),
+                chosen.host(url, per_s, self._link),
                 pace=AdaptiveBucket(per_s, chosen.burst, chosen.quiet_s),
                 connections=chosen.concurrency,
             )

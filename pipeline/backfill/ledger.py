@@ -103,8 +103,9 @@ class Ledger:
         """Spans of the venue's bars without a hole or a repetition, by instrument and month, in µs, as `candles`
         holds them, whoever wrote them."""
         rows = self.query(
-            "SELECT instrument, date, epoch_us(min(ts)) AS first_us, epoch_us(max(ts)) AS last_us, count(*) AS n"  # noqa: S608
-            f" FROM candles WHERE resolution = '{resolution}' AND source = 'venue' GROUP BY ALL"
+            "SELECT instrument, date_trunc('month', date) AS month, epoch_us(min(ts)) AS first_us,"  # noqa: S608
+            f" epoch_us(max(ts)) AS last_us, count(*) AS n FROM candles"
+            f" WHERE resolution = '{resolution}' AND source = 'venue' GROUP BY ALL"
         )
         found: defaultdict[str, list[Span]] = defaultdict(list)
         for row in rows:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from collectors.transport import TransportSettings
 from lake.errors import InputError, LakeError
 from lake.root import Root
 from lake.spool import SpoolSettings
@@ -91,6 +92,7 @@ class Job:
     settings: BackfillSettings
     spool: SpoolSettings
     on_progress: Callable[[Progress], None] = lambda _: None
+    link: TransportSettings = field(default_factory=TransportSettings)
 
     def __post_init__(self) -> None:
         if self.dataset not in TABLE_OF:
@@ -205,7 +207,8 @@ class Job:
 
         before = progress.rows
         try:
-            async with recording, Engine(self.settings, recording, progress, told) as engine:
+            engine = Engine(self.settings, recording, progress, told, self.link)
+            async with recording, engine:
                 await engine.run(plan.units)
         except BaseExceptionGroup as group:
             first = group.exceptions[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from collectors.backoff import BackoffSettings
 from collectors.settings import CollectorSettings, check_address
+from collectors.transport import TransportSettings
 from lake.errors import SettingsError
 
 CONCURRENCY_MAX = 24
@@ -68,8 +69,8 @@ class BackfillSettings:
         if self.burst < 1 or self.attempts < 1 or self.refusal_days < 0 or self.quiet_s < 0:
             raise SettingsError("burst and attempts must be at least 1, refusal_days and quiet_s at least 0")
 
-    def host(self, url: str, per_s: float) -> CollectorSettings:
-        """The same as settings of a REST client for the host at `url`."""
+    def host(self, url: str, per_s: float, link: TransportSettings) -> CollectorSettings:
+        """The same as settings of a REST client for the host at `url`, reached by `link`."""
         return CollectorSettings(
             rest_url=url,
             rest_per_s=per_s,
@@ -77,4 +78,5 @@ class BackfillSettings:
             rest_timeout_s=self.timeout_s,
             rest_attempts=self.attempts,
             backoff=self.backoff,
+            link=link,
         )

@@ -4,45 +4,109 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lake.display import show
+from lake.display import plain, show
 from lake.errors import InputError
 from lake.invocation import Invocation, JsonFlag, as_day
+
+if TYPE_CHECKING:
+    from pipeline.importing import FileFormat, ImportReport
+    from pipeline.importing.propose import Proposal
 
 
 def import_(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="CSV files: plain, .gz, .zst or .bz2.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="CSV files, plain or compressed (gzip, zstd, bzip2, lz4), Parquet or Arrow files."
+        ),
+    ] = None,
     tardis: Annotated[
         str | None,
         typer.Option(help="Tardis' data type: trades, quotes, options_chain, derivative_ticker, …"),
     ] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML file that says what the columns mean.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only show the first rows as they would be stored, and what is refused."
+        ),
+    ] = False,
+    propose: Annotated[
+        Path | None,
+        typer.Option(help="Print a mapping for this file, guessed from its header and first rows."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring files that you own into the lake: Tardis' CSV files, or any CSV with a mapping of its columns.
+    """Bring files that you own into the lake: Tardis' CSV files, or any table with a mapping of its columns.
 
     Example: lake import --tardis options_chain deribit_options_chain_2024-03-01_OPTIONS.csv.gz
     """
     from pipeline.importing import TARDIS, import_files, read_mapping
+    from pipeline.importing.propose import propose_mapping
 
     this: Invocation = context.obj
+    if propose is not None:
+        _print_proposal(propose_mapping(propose))
+        return
     if mapping is not None and tardis is None:
         form = read_mapping(mapping)
     elif mapping is None and tardis is not None and tardis in TARDIS:
         form = TARDIS[tardis]
     else:
         raise InputError(f"say what the files are: --mapping FILE.toml, or --tardis {'|'.join(TARDIS)}")
+    if not files:
+        raise InputError("name the files to import")
+    if dry_run:
+        _try(this, files, form, as_json=as_json)
+        return
     with _bytes_read(files, shown=not as_json) as on_bytes:
         report = import_files(this.root(create=True), files, form, on_bytes=on_bytes)
     show(report.files, title="imported", as_json=as_json)
     if report.refused:
-        typer.echo(f"lake: {report.refused} rows do not fit; reasons by line in quarantine/import", err=True)
+        _tell_refused(report, "reasons by line in quarantine/import")
+        raise typer.Exit(1)
+
+
+def _try(this: Invocation, files: Sequence[Path], form: FileFormat, *, as_json: bool) -> None:
+    """Show what an import would bring; no lake is made where there is none."""
+    from pipeline.importing import try_files
+
+    report = try_files(this.root() if (this.root_path / "lake.json").exists() else None, files, form)
+    reasons = [
+        {"column": column, "why": why, "rows": count} for (column, why), count in report.reasons.most_common()
+    ]
+    if as_json:
+        told = {"files": report.files, "refused": reasons, "first_rows": report.first_rows}
+        typer.echo(json.dumps(plain(told), default=str, indent=1))
+    else:
+        show(report.first_rows, title="first rows, as they would be stored")
+        show(report.files, title="not imported: a trial")
+        if reasons:
+            show(reasons, title="refused")
+    if report.refused:
+        _tell_refused(report, "nothing was imported")
+        raise typer.Exit(1)
+
+
+def _tell_refused(report: ImportReport, rest: str) -> None:
+    for example in report.examples:
+        typer.echo(f"lake: {example}", err=True)
+    rows = "1 row does" if report.refused == 1 else f"{report.refused:,} rows do"
+    typer.echo(f"lake: {rows} not fit; {rest}", err=True)
+
+
+def _print_proposal(proposal: Proposal) -> None:
+    typer.echo(proposal.text, nl=False)
+    if proposal.missing:
+        typer.echo(f"lake: add {', '.join(proposal.missing)} before you import with this mapping", err=True)
         raise typer.Exit(1)
 
 
@@ -124,5 +188,5 @@ def backfill(
     )
     settings = this.settings("backfill", {"rest_url": rest_url, "history_url": history_url})
     places = this.root(create=True), dataset, choice, settings, this.settings("spool")
-    if not backfill_now(*places, dry_run=dry_run, as_json=as_json):
+    if not backfill_now(*places, link=this.settings("collect").link, dry_run=dry_run, as_json=as_json):
         raise typer.Exit(1)

@@ -43,9 +43,23 @@ def compact(
     from pipeline.compact import compact as compact_days
 
     this: Invocation = context.obj
-    days = as_days(date)
-    report = compact_days(this.root(), this.settings("compact"), days=days, tables=table, progress=progress)
+    report = compact_days(
+        this.root(),
+        this.settings("compact"),
+        days=as_days(date),
+        tables=table,
+        progress=progress,
+        manifests=this.settings("manifest"),
+    )
     show(report.as_rows(), title="compacted", as_json=as_json)
+    if report.manifests and not as_json:
+        show(
+            [
+                {"day": day, "because": "; ".join(why) or "it is closed"}
+                for day, why in report.manifests.items()
+            ],
+            title="manifests",
+        )
 
 
 def chain(
@@ -82,19 +96,21 @@ def candles(context: typer.Context, month: MonthOption = None, as_json: JsonFlag
 
     Example: lake candles --month 2026-11
     """
-    from pipeline.bars import agreement, derive_bars
+    from pipeline.bars import agreement, derive_bars, left_out
 
     this: Invocation = context.obj
     root = this.root()
     months = as_months(month)
     done = derive_bars(root, months=months, progress=progress)
-    compared = agreement(root, months=months)
+    compared, odd = agreement(root, months=months), left_out(root, months=months)
     if as_json:
         made = [dataclasses.asdict(part) for part in done]
-        typer.echo(json.dumps(plain({"derived": made, "agreement": compared}), indent=1))
+        typer.echo(json.dumps(plain({"derived": made, "agreement": compared, "left_out": odd}), indent=1))
         return
     show([dataclasses.asdict(part) for part in done], title="bars")
     show(compared, title="bars from trades against the venue's candles")
+    if odd:
+        show(odd, title="trades in no bar, because their size or price cannot be right")
 
 
 def basis(context: typer.Context, month: MonthOption = None, as_json: JsonFlag = False) -> None:

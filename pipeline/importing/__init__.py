@@ -1,6 +1,7 @@
-"""Files that users already own become rows of the lake: known formats, or a CSV with a mapping."""
+"""Files that users already own become rows of the lake: known formats, or any table with a mapping."""
 
-from pipeline.importing.formats import TARDIS, FileFormat, read_mapping
-from pipeline.importing.run import ImportReport, import_files
+from pipeline.importing.formats import TARDIS, FileFormat
+from pipeline.importing.mapping import read_mapping
+from pipeline.importing.run import ImportReport, import_files, try_files
 
-__all__ = ["TARDIS", "FileFormat", "ImportReport", "import_files", "read_mapping"]
+__all__ = ["TARDIS", "FileFormat", "ImportReport", "import_files", "read_mapping", "try_files"]

@@ -15,7 +15,8 @@ from pipeline.surface.evaluate import Expiry, Surface, Wing
 from pipeline.surface.svi import Svi
 
 _SMILES: Final = """
-    SELECT epoch_us(ts) AS ts, epoch_us(expiration_ts) AS expiry, forward, k_low, k_high, a, b, rho, m, sigma
+    SELECT epoch_us(ts) AS ts, epoch_us(expiration_ts) AS expiry, forward, k_low, k_high,
+        svi_a AS a, svi_b AS b, svi_rho AS rho, svi_m AS m, svi_sigma AS sigma
     FROM surface
     WHERE family = $family AND ts >= $first AND ts <= $last AND method IS NOT NULL
     ORDER BY ts, expiry

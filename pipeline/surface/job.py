@@ -259,7 +259,7 @@ def _row(chain: Chain, smile: Smile) -> dict[str, Any]:
         "method": smile.method,
         "failure": smile.failure,
         "forward": seen.forward,
-        **(smile.svi._asdict() if smile.svi else {}),
+        **({f"svi_{name}": value for name, value in smile.svi._asdict().items()} if smile.svi else {}),
         "quotes": smile.quotes,
         "strikes": len(seen.k),
         "excluded": json.dumps(seen.excluded),

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from pipeline.backfill.plan import Choice
 from pipeline.backfill.run import Job, Report
 from pipeline.backfill.settings import BackfillSettings
 from quality.verify import verify
+from tests.waiting import until
 
 QUICK = BackoffSettings(base_s=0.01, cap_s=0.05, factor=2.0)
 COLUMNS = {
@@ -107,25 +107,22 @@ def told_ms(root: Root, dataset: str) -> int:
     return int(found[0]["ms"])
 
 
-def killed(
-    root: Root, venue: SimulatorProcess, *arguments: str, after_s: float, per_s: float
-) -> subprocess.CompletedProcess[str] | None:
-    """Run the verb in a process of its own and kill it after so many seconds of asking; None where it was quicker."""
+def killed(root: Root, venue: SimulatorProcess, *arguments: str, after: int, per_s: float) -> None:
+    """Run the verb in a process of its own and kill it after so many requests."""
     process = subprocess.Popen(
         command(root, venue, *arguments),
         env=environment(per_s), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    before = venue.control("limits")["limits"]["www"]["requests"]
-    deadline = time.monotonic() + 60
-    while process.poll() is None and venue.control("limits")["limits"]["www"]["requests"] == before:
-        assert time.monotonic() < deadline, "the backfill asked for nothing within a minute"
-    try:
-        process.communicate(timeout=after_s)
-    except subprocess.TimeoutExpired:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        return None
-    return subprocess.CompletedProcess(process.args, process.returncode)
+    before = requests(venue)
+    until(lambda: process.poll() is not None or requests(venue) >= before + after, "requests")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was through before"
+
+
+def requests(venue: SimulatorProcess) -> int:
+    """How many the venue has had by now."""
+    return int(venue.control("limits")["limits"]["www"]["requests"])
 
 
 def command(root: Root, venue: SimulatorProcess, *arguments: str) -> list[str]:

@@ -100,7 +100,7 @@ def test_the_same_change_is_compared_to_the_last_digit(tmp_path: Path) -> None:
     assert [row["result"] for row in found] == ["equal", "equal", "differs", "differs", "equal"]
     assert found[2]["difference"] == "bid 2: 0.4 x 2.0 here, 0.4 x 2.0000000001 at the venue"
     assert found[3]["difference"] == "bid 3: nothing here, 0.3 x 1.0 at the venue"
-    assert [row["levels"] for row in found] == [3, 2, 3, 4, 3]
+    assert [row["levels_compared"] for row in found] == [3, 2, 3, 4, 3]
 
 
 def test_a_book_is_built_on_a_snapshot_of_days_before_and_every_row_is_read_once(

@@ -12,10 +12,10 @@ from collectors.settings import CollectorSettings
 from collectors.transport import TransportSettings
 from lake.events import Event, decode_event
 from lake.spool import RecordKind
+from tests.waiting import PATIENCE_S
 
 T = TypeVar("T")
 E = TypeVar("E")
-TEST_TIMEOUT_S = 15.0
 
 
 class MemorySink:
@@ -81,7 +81,7 @@ def settings(
 ) -> CollectorSettings:
     quick: dict[str, Any] = {
         "backoff": BackoffSettings(base_s=0.001, cap_s=0.002),
-        "link": TransportSettings(connect_timeout_s=5.0, close_timeout_s=1.0),
+        "link": TransportSettings(connect_timeout_s=PATIENCE_S, close_timeout_s=30.0),
         "calls_per_s": 1000.0,
         "rest_per_s": 1000.0,
         "rest_burst": 100,
@@ -101,7 +101,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a test's coroutine to its end, within a bound."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(TEST_TIMEOUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await work
 
     return asyncio.run(bounded())

@@ -109,6 +109,21 @@ def test_frames_before_the_gap_was_told_do_not_close_it(tmp_path: Path) -> None:
     assert lacking(tmp_path / "b", *with_frames, closed(6, gap), (7, 1, TICK)) == Unrecorded(at(7), "crashed")
 
 
+def test_gap_that_was_told_is_closed_whether_or_not_its_first_frame_got_to_the_disk(tmp_path: Path) -> None:
+    gap = opened(2, 1, "crashed")
+    life = (started(1), (2, 1, TICK), started(3, since=2), stated(4, gap), closed(5, gap))
+    assert lacking(tmp_path, *life) == Unrecorded(at(5), "crashed")
+
+
+def test_loss_outlives_a_life_that_ended_before_its_connections_were_dealt(tmp_path: Path) -> None:
+    first = (started(1), (2, 1, TICK), started(3, since=2), stated(4, opened(2, 1, "crashed")), (5, 1, b"{}"))
+    left = lacking(tmp_path / "a", *first)
+    assert left == Unrecorded(at(5), "crashed", {1: at(2)})
+    second = (*first, started(6, since=5, cause="crashed", left=left.open_gaps))
+    assert lacking(tmp_path / "b", *second) == left
+    assert lacking(tmp_path / "c", *second, started(7, 5, "crashed", left.open_gaps), (8, 0, b"{}")) == left
+
+
 def test_lost_connection_lacks_what_came_since_its_own_last_frame(tmp_path: Path) -> None:
     life = (started(1), (2, 1, TICK), (3, 2, TICK), (4, 1, opened(2, 1)), (5, 2, TICK), (6, 1, TICK))
     assert lacking(tmp_path, *life) == Unrecorded(at(6), "crashed", {1: at(2)})

@@ -38,7 +38,7 @@ def test_missing_trades_are_exactly_those_that_never_came(data: st.DataObject) -
     again = data.draw(st.lists(st.sampled_from(kept), max_size=10))
     order = [0, *data.draw(st.permutations(kept[1:] + again))]
     tracker = TradeSequences()
-    holes = [hole for at, seq in enumerate(order) if (hole := tracker.note("X", seq, at)) is not None]
+    holes = [h for at, seq in enumerate(order) if isinstance(h := tracker.note("X", seq, at), Hole)]
 
     missing = [r for hole in holes for r in tracker.missing(hole)]
     assert sorted(missing) == missing
@@ -67,6 +67,8 @@ def test_a_hole_given_up_is_told_no_more() -> None:
     second = tracker.note("X", 6, 60)
     assert first == Hole("X", 2, 3, 10, 40)
     assert second == Hole("X", 5, 5, 40, 60)
+    assert isinstance(first, Hole)
+    assert isinstance(second, Hole)
     tracker.give_up(first)
     assert (tracker.missing(first), tracker.missing(second)) == ([], [(5, 5)])
 

@@ -285,7 +285,7 @@ def test_a_call_without_reply_ends_the_connection_and_the_session_comes_back() -
 
         async with serving() as venue:
             venue.answer = mute
-            async with recording(venue, reply_timeout_s=0.1) as (session, sink):
+            async with recording(venue, reply_timeout_s=2.0) as (session, sink):
                 await session.established.wait()
             assert session.connects == 2
             assert "no reply to public/set_heartbeat" in sink.events(Disconnected)[0].reason

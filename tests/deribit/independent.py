@@ -99,7 +99,10 @@ def funding(instrument: str, data: Row) -> Row:
 
 
 def mark(data: Row) -> Row:
-    return lead(data) | {"mark_price": data["mark_price"], "mark_iv": data["iv"] or None}
+    return lead(data) | {
+        "mark_price": data["mark_price"],
+        "mark_iv": data["iv"] * 100 if data["iv"] else None,
+    }
 
 
 def lead(data: Row) -> Row:

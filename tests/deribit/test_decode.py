@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,38 @@ def assert_agrees(frames: list[bytes]) -> dict[str, int]:
         assert table.schema == SCHEMAS[name]
         independent.assert_same(table, rows[name])
     return {name: len(found) for name, found in rows.items() if found}
+
+
+@pytest.mark.parametrize("given", [b"null", b"{}", b'{"delta":null}'])
+def test_a_ticker_without_greeks_keeps_all_its_other_columns(given: bytes) -> None:
+    frame = re.sub(rb'"greeks":\{[^}]*\}', b'"greeks":' + given, TICKER)
+    frame = re.sub(rb'"stats":\{[^}]*\}', b'"stats":null', frame)
+    assert b'"greeks":' + given in frame
+    whole, bare = (decode([f], np.array([10**18]), np.zeros(1, np.int32)) for f in (TICKER, frame))
+    assert not bare.rejects
+    assert not bare.unknown_fields
+    greeks = ["delta", "gamma", "vega", "theta", "rho"]
+    row = bare.tables["quotes"]
+    assert row.select(greeks).to_pylist() == [dict.fromkeys(greeks)]
+    assert row.drop_columns(greeks).equals(whole.tables["quotes"].drop_columns(greeks))
+
+
+@pytest.mark.parametrize(
+    ("sent", "percent"),
+    [
+        ("0.1729", 17.29),
+        ("0.29", 29.0),
+        ("0.57", 57.0),
+        ("1.1", 110.0),
+        ("0.123456789012345", 12.3456789012345),
+        ("0", None),
+        ("null", None),
+    ],
+)
+def test_the_volatility_of_marks_is_percent_digit_for_digit(sent: str, percent: float | None) -> None:
+    frame = re.sub(rb'"iv":[^,}]+', b'"iv":' + sent.encode(), MARKS)
+    decoded = decode([frame], np.array([10**18]), np.zeros(1, np.int32))
+    assert set(decoded.tables["marks"]["mark_iv"].to_pylist()) == {percent}
 
 
 def test_hand_made_frames_agree_with_an_independent_reading() -> None:

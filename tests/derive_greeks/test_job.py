@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from lake.crashpoints import ENVIRONMENT_NAME
 from lake.delta import Table
 from lake.errors import InputError
 from lake.root import Root
@@ -17,7 +16,8 @@ from lake.schema import TABLES
 from pipeline.compact import compact
 from pipeline.derive_greeks import GreeksSettings, derive_greeks
 from tests.derive_greeks import kit
-from tests.pipeline.kit import KILLED, assert_sound, finish, lake_command
+from tests.pipeline.kit import KILLED, assert_sound
+from tests.system.kit import Forge
 
 EVERY = GreeksSettings(quotes_every_s=0)
 FORWARD = 82_000.0
@@ -172,7 +172,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at_any_step_the_next_run_ends_the_same(tmp_path: Path, step: str) -> None:
+def test_killed_at_any_step_the_next_run_ends_the_same(tmp_path: Path, forge: Forge, step: str) -> None:
     root, other = kit.lake(tmp_path / "lake"), kit.lake(tmp_path / "other")
     for each in (root, other):
         market(each)
@@ -180,9 +180,7 @@ def test_killed_at_any_step_the_next_run_ends_the_same(tmp_path: Path, step: str
         market(each, seconds=[1_000], version=2)
     run(other)
     verb = ["--root", str(root.path), "greeks", "--every", "0s"]
-    code, output = finish(
-        lake_command(*verb, **{ENVIRONMENT_NAME: step, "LAKE_GREEKS_ROWS_IN_MEMORY": "100"})
-    )
+    code, output = forge.lake(*verb, crash_at=step, LAKE_GREEKS_ROWS_IN_MEMORY="100")
     assert code == KILLED, output
     assert_sound(root)
     assert kit.held(root)[0] in (600, 620), "the old rows or the new ones, never some of each"

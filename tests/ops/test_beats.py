@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from lake.beats import COLLECT, INGEST, Beat, State, beat_path, read_beat, write_beat
 from lake.disk import NS_PER_DAY, SAMPLES_MAX, DiskWatch
 from lake.root import open_root
-from quality.liveness import collectors, ingesters, open_gaps, state_of
+from quality.liveness import collectors, faults, ingesters, open_gaps, state_of
 from tests.ops.kit import NOW_NS, collector_beat, ingest_beat
 
 S = 1_000_000_000
@@ -84,6 +87,38 @@ def test_both_kinds_of_process_become_rows_of_figures(tmp_path: Path) -> None:
     assert (trades["instrument"], trades["trades to fetch"], trades["seconds"]) == ("BTC-PERPETUAL", 3, 2.0)
     [following] = ingesters(root, NOW_NS + 2 * S)
     assert (following["rows"], following["quarantined"], following["seconds behind"]) == (90, 4, 62)
+
+
+@pytest.mark.parametrize(
+    ("beat", "role", "age_s", "says"),
+    [
+        (collector_beat(pid=os.getpid()), COLLECT, 2, None),
+        (collector_beat(pid=os.getpid(), state="stopped"), COLLECT, 99_999, None),
+        (collector_beat(pid=os.getpid()), COLLECT, 30, "collector of deribit: stuck: .*last beat 30 s ago"),
+        (collector_beat(pid=2**22 + 1), COLLECT, 2, "collector of deribit: crashed"),
+        (
+            collector_beat(state="failed", reason="no way in"),
+            COLLECT,
+            2,
+            "collector of deribit: failed at .*: no way in",
+        ),
+        (ingest_beat(pid=2**22 + 1), INGEST, 2, "ingester of deribit: crashed"),
+    ],
+)
+def test_status_exits_1_where_a_process_is_not_well_and_says_so(
+    tmp_path: Path, beat: Beat, role: str, age_s: int, says: str | None
+) -> None:
+    root = open_root(tmp_path / "lake", create=True)
+    write_beat(beat_path(root.run, role, beat.stream), beat)
+    found = faults(root, beat.at_ns + age_s * S)
+    assert len(found) == (says is not None)
+    if says:
+        assert re.match(says, found[0])
+        rows = collectors(root, beat.at_ns + age_s * S) + ingesters(root, beat.at_ns + age_s * S)
+        assert rows[0]["trouble"] in found[0]
+        result = CliRunner().invoke(app, ["--root", str(root.path), "status"])
+        assert result.exit_code == 1
+        assert f"lake: {says.partition(':')[0]}: " in result.output
 
 
 def test_days_left_follow_the_pace_of_the_last_day(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lake.errors import LakeError, SettingsError
-from lake.logs import FloodGuard, LogSettings, logging_to, redact
+from lake.logs import FloodGuard, LogSettings, logging_to
+from lake.redaction import redact
 
 log = logging.getLogger("collectors.test")
 
@@ -100,7 +101,15 @@ def test_after_a_minute_the_same_message_gets_through_again() -> None:
         ("GET https://me:secret@host/x failed", "GET https://…@host/x failed"),
         ("postgresql://u:p@db/x", "postgresql://…@db/x"),
         ("?access_token=abc&x=1", "?access_token=…&x=1"),
-        ('{"client_secret": "abc"}', '{"client_secret": …'),
+        ('{"client_secret": "abc"}', '{"client_secret": "…"}'),
+        ("'ws://u:p@h/?token=T&api_key=K&key=L#x': give", "'ws://…@h/?token=…&api_key=…&key=…#x': give"),
+        ("https://h/?Signature=a%2Fb;x-amz-credential=c", "https://h/?Signature=…;x-amz-credential=…"),
+        ("http://u:pa/ss@h:1/x", "http://…@h:1/x"),
+        ("http://u:pa@ss@h:1/x", "http://…@h:1/x"),
+        ("http://127.0.0.1:80/x?mail=a@b", "http://127.0.0.1:80/x?mail=a@b"),
+        ("Proxy-Authorization: Basic bWU6eA== x", "Proxy-Authorization: Basic … x"),
+        ("authorization: Bearer abc", "authorization: Bearer …"),
+        ("no key: none, pass on", "no key: none, pass on"),
         ("password=abc host=db", "password=… host=db"),
         ("mail me@host, https://host/a@b", "mail me@host, https://host/a@b"),
     ],

@@ -6,6 +6,8 @@ every durable record exactly once if and only if its tables' hashes and row coun
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import os
 import shutil
 import signal
@@ -14,20 +16,22 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from collectors.daemon import record
+from collectors.recorder import Recorder, RecordingSummary
 from collectors.settings import CollectorSettings
 from collectors.simulator import SimulatorSettings
-from collectors.simulator.process import start
+from collectors.simulator.process import SimulatorProcess, start
 from lake.content import content_hash
 from lake.delta import Table
 from lake.root import Root, open_root
 from lake.schema import TABLES
-from lake.spool import Batch, SpoolSettings, read_segment, sealed_segments
+from lake.spool import Batch, SpoolSettings, SpoolWriter, read_segment, sealed_segments
 from pipeline.decoding import OFFSET, chunks
 from quality.verify import verify
+from tests.waiting import PATIENCE_S, POLL_S
 
 TICKS = ("quotes", "trades", "book")
 STREAM = "deribit"
@@ -51,11 +55,30 @@ def record_market(
         instruments=instruments, rate=3000.0, seed=seed, hold=True, max_frames=frames
     )
     with start(settings) as venue:
-        urls = CollectorSettings(ws_url=venue.ws_url, rest_url=venue.rest_url)
-        record(
-            root, urls, SpoolSettings(segment_bytes=segment_bytes), stream=STREAM, seconds=frames / 2500 + 1
-        )
+        record_all(root, venue, SpoolSettings(segment_bytes=segment_bytes))
     return root
+
+
+def record_all(
+    root: Root, venue: SimulatorProcess, spool_settings: SpoolSettings, **changes: Any
+) -> RecordingSummary:
+    """Record what the venue says until it has said everything; `changes` are settings of the collector."""
+    urls = CollectorSettings(ws_url=venue.ws_url, rest_url=venue.rest_url, **changes)
+
+    async def until_said() -> RecordingSummary:
+        recorder = Recorder(urls, spool, name=STREAM)
+        running = asyncio.create_task(recorder.run())
+        finishing = asyncio.create_task(asyncio.to_thread(venue.wait_finished, PATIENCE_S))
+        await asyncio.wait({running, finishing}, return_when=asyncio.FIRST_COMPLETED)
+        assert not running.done(), "the recorder ended by itself"
+        sent = (await finishing)["sent"]
+        while recorder.summary().frames < sent:
+            await asyncio.sleep(POLL_S)
+        recorder.stop()
+        return await running
+
+    with SpoolWriter(root.stream(STREAM), spool_settings, quarantine=root.quarantine / "spool") as spool:
+        return asyncio.run(until_said())
 
 
 def copy_of(root: Root, folder: Path) -> Root:
@@ -105,6 +128,20 @@ def durable_frames(root: Root) -> list[bytes]:
     return found
 
 
+def days_after(root: Root, days: float) -> datetime.datetime:
+    """So many days after the middle record of the spool was received: tests of days do not ask what today is."""
+    segments = sealed_segments(root.stream(STREAM))
+    middle = next(read_segment(segments[len(segments) // 2].path))
+    assert isinstance(middle, Batch)
+    received = datetime.datetime.fromtimestamp(int(middle.recv_ns[0]) // 1_000_000_000, datetime.UTC)
+    return received + datetime.timedelta(days=days)
+
+
+def day_of(root: Root) -> str:
+    """The day on which the spool was recorded, as a command takes it."""
+    return days_after(root, 0).date().isoformat()
+
+
 def lake_command(*arguments: str, crash_at: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
     """Start a verb in a process of its own, to be killed at a named step or whenever the test likes."""
     setting = {"LAKE_CRASH_AT": crash_at} if crash_at else {}
@@ -118,7 +155,7 @@ def lake_command(*arguments: str, crash_at: str | None = None, **environment: st
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Exit code (negative: the signal) and output."""
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     return process.returncode, output.decode()
 
 

@@ -208,9 +208,9 @@ def test_funding_of_a_day_is_the_sum_of_its_hours(root: Root) -> None:
     ]  # fmt: skip
     land(root, "funding", hours, "btc_perpetual")
     land(root, "funding", hours[:5], "btc_perpetual")  # asked for twice
-    found = query(root, "SELECT day, funding, hours FROM funding_daily ORDER BY day").to_pylist()
+    found = query(root, "SELECT day, rate, hours FROM funding_daily ORDER BY day").to_pylist()
     assert [(row["day"].day, row["hours"]) for row in found] == [(31, 1), (1, 24), (2, 1)]
-    assert math.isclose(found[1]["funding"], 0.001 * sum(range(1, 25)))
+    assert math.isclose(found[1]["rate"], 0.001 * sum(range(1, 25)))
 
 
 def test_realised_volatility_is_of_the_minutes_there_are(root: Root) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import SpoolSettings, SpoolWriter
 from pipeline.compact import CompactSettings, compact
-from pipeline.ingest import IngestSettings, ingest
+from pipeline.ingest import ingest
 from tests.pipeline import kit
+from tests.system.kit import Forge
 
 STEPS = (
     "compact:after_read",
@@ -28,15 +28,6 @@ STEPS = (
     "compact:after_replace",
     "delta:after_tidy_files",
 )
-MANY_COMMITS = IngestSettings(records_per_commit=1)
-TOMORROW = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
-
-
-@pytest.fixture
-def ingested(recorded: Root) -> Root:
-    """The recorded market in many small files."""
-    ingest(recorded, MANY_COMMITS)
-    return recorded
 
 
 def content(root: Root, name: str) -> pa.Table:
@@ -47,8 +38,9 @@ def content(root: Root, name: str) -> pa.Table:
 
 
 def test_rewrite_conserves_every_row_and_leaves_one_file_a_partition(ingested: Root) -> None:
+    later = kit.days_after(ingested, 2)
     before = {name: content(ingested, name) for name in kit.TICKS}
-    report = compact(ingested, now=TOMORROW)
+    report = compact(ingested, now=later)
     assert {r.table for r in report.rewritten} >= set(kit.TICKS)
     for name in kit.TICKS:
         assert content(ingested, name).equals(before[name]), name
@@ -58,14 +50,16 @@ def test_rewrite_conserves_every_row_and_leaves_one_file_a_partition(ingested: R
 
 
 def test_second_run_finds_nothing_to_do(ingested: Root) -> None:
-    compact(ingested, now=TOMORROW)
+    later = kit.days_after(ingested, 2)
+    compact(ingested, now=later)
     versions = {name: Table.open(ingested, TABLES[name]).version for name in TABLES}
-    assert compact(ingested, now=TOMORROW).rewritten == []
+    assert compact(ingested, now=later).rewritten == []
     assert {name: Table.open(ingested, TABLES[name]).version for name in TABLES} == versions
 
 
 def test_files_are_sorted_by_instrument_and_time(ingested: Root) -> None:
-    compact(ingested, now=TOMORROW)
+    later = kit.days_after(ingested, 2)
+    compact(ingested, now=later)
     import pyarrow.parquet as pq
 
     for name in ("quotes", "trades"):
@@ -78,19 +72,21 @@ def test_files_are_sorted_by_instrument_and_time(ingested: Root) -> None:
 
 
 def test_small_memory_gives_the_same_rows_in_several_files(ingested: Root) -> None:
+    later = kit.days_after(ingested, 2)
     before = kit.held(ingested)
-    compact(ingested, CompactSettings(rows_in_memory=500), now=TOMORROW)
+    compact(ingested, CompactSettings(rows_in_memory=500), now=later)
     assert kit.held(ingested) == before
     table = Table.open(ingested, TABLES["quotes"])
     files = [file for file in table.files() if file.partition and file.partition.family == "btc_option"]
     assert len(files) > 1
     spans = sorted((file.minimum["instrument"], file.maximum["instrument"]) for file in files)
     assert all(left[1] < right[0] for left, right in itertools.pairwise(spans))
-    assert compact(ingested, CompactSettings(rows_in_memory=500), now=TOMORROW).rewritten == []
+    assert compact(ingested, CompactSettings(rows_in_memory=500), now=later).rewritten == []
     kit.assert_sound(ingested)
 
 
 def test_what_two_collectors_saw_twice_is_held_once(market: Root, recorded: Root) -> None:
+    later = kit.days_after(recorded, 2)
     frames = kit.durable_frames(market)
     with SpoolWriter(recorded.stream("deribit-b"), SpoolSettings()) as spool:
         for frame in frames:
@@ -100,7 +96,7 @@ def test_what_two_collectors_saw_twice_is_held_once(market: Root, recorded: Root
     for _ in range(2):
         assert kit.held(recorded) == once
         kit.assert_sound(recorded)
-        compact(recorded, now=TOMORROW)
+        compact(recorded, now=later)
     first_seen = pc.max(kit.read_table(market_ingested(market, recorded), "trades")["recv_ts"])
     assert pc.max(kit.read_table(recorded, "trades")["recv_ts"]) == first_seen
     kit.assert_sound(recorded)
@@ -114,8 +110,9 @@ def market_ingested(market: Root, beside: Root) -> Root:
 
 
 def test_rows_that_arrive_after_a_day_was_finished_are_taken_in(recorded: Root, tmp_path: Path) -> None:
+    later = kit.days_after(recorded, 2)
     ingest(recorded)
-    compact(recorded, now=TOMORROW)
+    compact(recorded, now=later)
     frames = kit.durable_frames(recorded)
     late = [frame.replace(b'"trade_id":"', b'"trade_id":"9') for frame in frames if b'"trades.' in frame]
     with SpoolWriter(recorded.stream(kit.STREAM), SpoolSettings()) as spool:
@@ -123,7 +120,7 @@ def test_rows_that_arrive_after_a_day_was_finished_are_taken_in(recorded: Root, 
             spool.append(frame)
     before = len(kit.read_table(recorded, "trades"))
     ingest(recorded)
-    compact(recorded, now=TOMORROW)
+    compact(recorded, now=later)
     assert len(kit.read_table(recorded, "trades")) == 2 * before
     files = Table.open(recorded, TABLES["trades"]).files()
     assert {file.origin for file in files} == {"c"}
@@ -132,32 +129,32 @@ def test_rows_that_arrive_after_a_day_was_finished_are_taken_in(recorded: Root, 
 
 def test_open_day_is_rolled_up_only_when_it_has_many_files(ingested: Root) -> None:
     before = kit.held(ingested)
-    assert compact(ingested, CompactSettings(roll_up_files=10_000)).rewritten == []
-    assert compact(ingested, CompactSettings(roll_up_files=2)).rewritten
+    first = min(kit.read_table(ingested, "quotes")["ts"].to_pylist())
+    for many, rolled_up in ((10_000, set()), (2, set(kit.TICKS))):
+        report = compact(ingested, CompactSettings(roll_up_files=many), tables=kit.TICKS, now=first)
+        assert {one.table for one in report.rewritten} == rolled_up
     assert kit.held(ingested) == before
     kit.assert_sound(ingested)
 
 
-def test_kill_at_every_named_step_conserves_everything(ingested: Root) -> None:
+def test_kill_at_every_named_step_conserves_everything(ingested: Root, forge: Forge) -> None:
     before = kit.held(ingested)
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    arguments = ("--root", str(ingested.path), "compact", "--date", day)
+    arguments = ("--root", str(ingested.path), "compact", "--date", kit.day_of(ingested))
     for step in STEPS:
-        code, output = kit.finish(kit.lake_command(*arguments, crash_at=step))
+        code, output = forge.lake(*arguments, crash_at=step)
         assert code == kit.KILLED, f"{step}: {output}"
         assert kit.held(ingested) == before
-    code, output = kit.finish(kit.lake_command(*arguments))
+    code, output = forge.lake(*arguments)
     assert code == 0, output
     assert kit.held(ingested) == before
     kit.assert_sound(ingested)
 
 
-def test_compaction_beside_ingest_loses_nothing(recorded: Root) -> None:
+def test_compaction_beside_ingest_loses_nothing(recorded: Root, forge: Forge) -> None:
     wanted = kit.expected(recorded)
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     running = kit.lake_command("--root", str(recorded.path), "ingest", LAKE_INGEST_RECORDS_PER_COMMIT="1")
     while running.poll() is None:
-        code, output = kit.finish(kit.lake_command("--root", str(recorded.path), "compact", "--date", day))
+        code, output = forge.lake("--root", str(recorded.path), "compact", "--date", kit.day_of(recorded))
         assert code == 0, output
     assert kit.finish(running)[0] == 0
     assert kit.held(recorded) == wanted
@@ -165,6 +162,7 @@ def test_compaction_beside_ingest_loses_nothing(recorded: Root) -> None:
 
 
 def test_damaged_input_is_never_replaced(ingested: Root) -> None:
+    later = kit.days_after(ingested, 2)
     table = Table.open(ingested, TABLES["quotes"])
     victim = max(table.files(), key=lambda file: file.rows)
     path = table.folder / victim.path
@@ -173,7 +171,7 @@ def test_damaged_input_is_never_replaced(ingested: Root) -> None:
     rows = pq.read_table(path, partitioning=None)
     pq.write_table(rows.slice(1), path)
     with pytest.raises(CorruptionError):
-        compact(ingested, now=TOMORROW)
+        compact(ingested, now=later)
     assert victim.path in {file.path for file in Table.open(ingested, TABLES["quotes"]).files()}
 
 

@@ -21,6 +21,7 @@ from pipeline.compact import compact
 from pipeline.ingest import IngestSettings, Kept, follow, ingest
 from quality.verify import verify
 from tests.pipeline import kit
+from tests.system.kit import Forge
 
 STEPS = (
     "ingest:after_decode",
@@ -72,20 +73,19 @@ def test_segments_may_come_in_any_number_of_runs(recorded: Root) -> None:
     kit.assert_sound(recorded)
 
 
-def test_kill_at_every_named_step_loses_and_repeats_nothing(recorded: Root) -> None:
+def test_kill_at_every_named_step_loses_and_repeats_nothing(recorded: Root, forge: Forge) -> None:
     wanted = kit.expected(recorded)
     arguments = ("--root", str(recorded.path), "ingest")
     for step in STEPS:
-        process = kit.lake_command(*arguments, crash_at=step, LAKE_INGEST_RECORDS_PER_COMMIT="1")
-        code, output = kit.finish(process)
+        code, output = forge.lake(*arguments, crash_at=step, LAKE_INGEST_RECORDS_PER_COMMIT="1")
         assert code == kit.KILLED, f"{step}: {output}"
-    code, output = kit.finish(kit.lake_command(*arguments))
+    code, output = forge.lake(*arguments)
     assert code == 0, output
     assert kit.held(recorded) == wanted
     kit.assert_sound(recorded)
 
 
-def test_kill_at_random_moments_loses_and_repeats_nothing(recorded: Root) -> None:
+def test_kill_at_random_moments_loses_and_repeats_nothing(recorded: Root, forge: Forge) -> None:
     wanted = kit.expected(recorded)
     arguments = ("--root", str(recorded.path), "ingest")
     chance = random.Random(11)
@@ -93,9 +93,7 @@ def test_kill_at_random_moments_loses_and_repeats_nothing(recorded: Root) -> Non
     for _ in range(12):
         # The n-th arrival at a random step is a random moment that does not depend on the machine's speed.
         at = f"{chance.choice(STEPS)}:{chance.randint(1, 6)}"
-        code, output = kit.finish(
-            kit.lake_command(*arguments, crash_at=at, LAKE_INGEST_RECORDS_PER_COMMIT="700")
-        )
+        code, output = forge.lake(*arguments, crash_at=at, LAKE_INGEST_RECORDS_PER_COMMIT="350")
         assert code in (0, kit.KILLED), output
         killed += code == kit.KILLED
     assert killed >= 3

@@ -17,6 +17,7 @@ from collectors.simulator import Simulator, SimulatorSettings
 from collectors.simulator.chain import build_chain
 from collectors.simulator.market import Market
 from collectors.simulator.orders import read_order
+from tests.waiting import PATIENCE_S
 
 START_MS = 1_795_209_600_000  # 2026-11-20 21:20:00 UTC, a Friday after the expiry
 FRAMES = Path(__file__).parent / "frames"
@@ -92,7 +93,7 @@ class Client:
         await self.socket.close()
         await self._http.close()
 
-    async def receive(self, timeout_s: float = 10.0) -> dict[str, Any] | None:
+    async def receive(self, timeout_s: float = PATIENCE_S) -> dict[str, Any] | None:
         """The next frame decoded; None when the connection has ended."""
         message = await self.socket.receive(timeout_s)
         if message.type is not aiohttp.WSMsgType.TEXT:
@@ -121,14 +122,10 @@ class Client:
         while len(self.notifications) < count:
             assert await self.receive() is not None, f"ended after {len(self.notifications)} of {count}"
 
-    async def until_quiet(self, quiet_s: float = 0.3) -> None:
-        """Receive until nothing comes for a while."""
-        while True:
-            try:
-                if await self.receive(quiet_s) is None:
-                    return
-            except TimeoutError:
-                return
+    async def catch_up(self, simulator: Simulator) -> None:
+        """Receive all that the simulator has sent by now; this must be its only client."""
+        while len(self.frames) < simulator.stats()["sent"]:
+            assert await self.receive() is not None, "the connection ended before all had come"
 
 
 Get = Callable[..., Awaitable[Any]]
@@ -190,7 +187,7 @@ def run(coroutine: Any) -> Any:
     """Run a test's coroutine with a limit."""
 
     async def limited() -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await coroutine
 
     return asyncio.run(limited())

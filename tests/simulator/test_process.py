@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import warnings
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from collectors.simulator import SimulatorSettings, read_account
 from collectors.simulator.process import SimulatorProcess, start
 from lake.errors import VenueUnavailableError
 from tests.simulator.support import Client, run
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +80,14 @@ def test_orders_reach_the_process_and_stop_completes_the_account(tmp_path: Path)
     async def listen(process: SimulatorProcess) -> int:
         async with Client(process.ws_url) as client:
             await client.call("public/subscribe", channels=["ticker.BTC-PERPETUAL.100ms"])
-            await client.until_quiet(1.0)
+            finishing = asyncio.create_task(asyncio.to_thread(process.wait_finished, PATIENCE_S))
+            while not finishing.done() or len(client.frames) < finishing.result()["sent"]:
+                await client.receive()
             return len(client.frames)
 
     with start(settings) as process:
         received = run(listen(process))
-        assert process.wait_finished(10)["frames"] >= 300
+        assert process.wait_finished(PATIENCE_S)["frames"] >= 300
     assert len(list(read_account(path))) == received
 
 
@@ -99,7 +102,7 @@ from collectors.simulator.process import start
 from collectors.simulator.settings import SimulatorSettings
 with start(SimulatorSettings(instruments=3, rate=10.0)) as process:
     print(process.pid, flush=True)
-    time.sleep(60)
+    time.sleep(10_000)
 """
 
 
@@ -119,7 +122,4 @@ def test_the_child_ends_with_its_parent() -> None:
     assert alive(child)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 10
-    while alive(child):
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        time.sleep(0.02)
+    until(lambda: not alive(child), "the child to end after its parent")

@@ -68,8 +68,8 @@ async def replayed(settings: SimulatorSettings, channels: list[str] | None = Non
     async with Simulator(settings) as simulator, Client(simulator.ws_url) as client:
         asked = sorted(simulator.feed.channels) if channels is None else channels
         await client.call("public/subscribe", channels=asked)
-        await asyncio.wait_for(simulator.finished.wait(), 20)
-        await client.until_quiet(0.1)
+        await simulator.finished.wait()
+        await client.catch_up(simulator)
         assert (await client.call("public/test"))["result"], "the server goes on"
         return client
 

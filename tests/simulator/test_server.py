@@ -186,8 +186,8 @@ def test_the_account_lists_what_arrived(tmp_path: Path) -> None:
                 c for c in names if c.startswith(("ticker", "book", "trades.BTC")) and ".none." not in c
             ]
             await client.call("public/subscribe", channels=sorted(chosen))
-            await asyncio.wait_for(simulator.finished.wait(), 20)
-            await client.until_quiet()
+            await simulator.finished.wait()
+            await client.catch_up(simulator)
             return client.frames
 
     frames = run(scenario())
@@ -248,7 +248,7 @@ def test_faults_on_demand() -> None:
             await post(simulator, action="garbage", text="{not json")
             assert "{not json" in await until_garbage(client)
             await post(simulator, action="silence")
-            await client.until_quiet(0.25)
+            await client.catch_up(simulator)
             with pytest.raises(TimeoutError):
                 await client.receive(0.25)
             await post(simulator, action="speak")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from lake.spool import Batch, Damage, SpoolSettings, SpoolWriter, open_segments, read_segment, sealed_segments
 from lake.spool.files import RealFileSystem
+from tests.waiting import PATIENCE_S
 
 PATIENT = SpoolSettings(commit_interval_ms=1)
-WAIT_S = 20.0
+WAIT_S = PATIENCE_S
 
 
 @dataclass(frozen=True, order=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lake.companion import Companion
+from tests.waiting import until
 
 CHILD = """
 import pathlib, sys
@@ -26,14 +24,6 @@ sys.stdin.read()
 with lives.open("a") as file:
     file.write("finished\\n")
 """
-PATIENCE_S = 20.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it took too long"
-        threading.Event().wait(0.01)
 
 
 def companion(lives: Path, codes: str, retry_first_s: float = 0.01) -> Companion:

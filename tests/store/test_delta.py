@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from lake import delta_commit
+from lake import delta_commit, delta_view
 from lake.datafile import Partition, file_path, parse_path
 from lake.delta import Table
 from lake.errors import CommitFailedError, CorruptionError, SchemaDriftError
@@ -134,6 +134,7 @@ def test_a_file_that_was_replaced_meanwhile_is_not_replaced_again(table: Table, 
     with pytest.raises(CommitFailedError, match="another writer replaced it"):
         table.replace(files, [slow])
     assert ids(table) == list(range(9))
+    assert not (table.root.staging / "trades" / slow.path).exists()
     assert not (table.folder / slow.path).exists()
 
 
@@ -151,8 +152,9 @@ def test_the_loser_of_a_race_leaves_the_winners_file_alone(table: Table) -> None
 def test_replaced_files_stay_for_their_grace_period(table: Table) -> None:
     append(table, 0, 5)
     append(table, 5, 9)
-    old = [table.folder / file.path for file in table.files()]
+    old = [table.root.retired / "trades" / file.path for file in table.files()]
     compact(table)
+    assert [path.exists() for path in old] == [True, True]
     now = dt.datetime.now(dt.UTC)
     assert table.tidy(now, grace=dt.timedelta(hours=1)) == []
     assert sorted(table.tidy(now + dt.timedelta(hours=1) + SOON, grace=dt.timedelta(hours=1))) == sorted(old)
@@ -164,10 +166,11 @@ def test_tidy_spares_what_a_writer_is_about_to_commit_and_takes_old_debris(table
     staged = table.stage(table.files()[0].partition, table.read(), origin="c")
     now = dt.datetime.now(dt.UTC)
     assert table.tidy(now + dt.timedelta(hours=23)) == []
-    assert (table.folder / staged.path).exists()
-    debris = table.folder / ".half.parquet.99.tmp"
+    assert table.staged_path(staged).exists()
+    debris = table.root.staging / "trades" / ".half.parquet.99.tmp"
     debris.write_bytes(b"PAR1")
-    assert set(table.tidy(now + dt.timedelta(hours=25))) == {debris, table.folder / staged.path}
+    path = table.staged_path(staged)
+    assert set(table.tidy(now + dt.timedelta(hours=25))) == {debris, path}
     with pytest.raises(CommitFailedError, match="changed before it was committed"):
         table.replace(table.files(), [staged])
     assert ids(table) == list(range(5))
@@ -179,9 +182,9 @@ def test_checkpoints_forget_replaced_files_after_their_grace_period(
 ) -> None:
     append(table, 0, 5)
     append(table, 5, 9)
-    now_ms = delta_commit._now_ms
+    now_ms = delta_commit.now_ms
     with monkeypatch.context() as patch:
-        patch.setattr(delta_commit, "_now_ms", lambda: now_ms() - hours_ago * 3_600_000)
+        patch.setattr(delta_commit, "now_ms", lambda: now_ms() - hours_ago * 3_600_000)
         compact(table)
     for number in range(9, 9 + delta_commit.COMMITS_PER_CHECKPOINT):
         append(table, number, number + 1)
@@ -228,7 +231,7 @@ def test_many_commits_keep_the_held_log_short(table: Table) -> None:
     for number in range(1, 110):
         append(table, number, number + 1)
     assert ids(table) == list(range(1, 110))
-    assert table._delta.version - table._delta._loaded_version <= delta_commit.COMMITS_PER_REOPEN
+    assert table._delta.version - table._delta._loaded_version <= delta_view.COMMITS_PER_REOPEN
     assert len(list((table.folder / "_delta_log").glob("*.checkpoint.parquet"))) == 2
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import CommitProperties
+from deltalake import DeltaTable
 from deltalake import exceptions as delta_exceptions
 
-from lake import delta_commit, delta_log
+from lake import commit_file, delta_log
 from lake.delta import Table
 from lake.delta_errors import translate
 from lake.errors import (
@@ -23,12 +22,16 @@ from lake.errors import (
     LakeError,
     RootError,
 )
+from lake.heads import read_head
 from lake.root import Root
+from lake.swap import Swap
 from tests.store.ticks import TRADES, append, compact, ids, new_root, start
+from tests.waiting import PATIENCE_S
 
 APPEND = "append(Table.open(root, TRADES), 5, 9)"
 COMPACT = "compact(Table.open(root, TRADES))"
-STEPS = ["before_write", "after_write", "before_commit", "after_commit", "after_fsync"]
+BEFORE = ["before_write", "after_write", "before_commit", "after_pending", "after_move_in", "before_publish"]
+AFTER = ["after_commit", "after_fsync", "after_head"]
 
 
 @pytest.fixture
@@ -42,22 +45,22 @@ def _log(root: Root) -> Path:
 
 def _killed(root: Root, code: str, crash_at: str) -> None:
     process = start(root, code, crash_at)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == -signal.SIGKILL, errors
 
 
-@pytest.mark.parametrize("step", [*STEPS, "after_file"])
+@pytest.mark.parametrize("step", [*BEFORE, *AFTER, "after_file"])
 def test_an_append_killed_anywhere_and_tried_again_lands_once(root: Root, step: str) -> None:
     append(Table.open(root, TRADES), 0, 5)
     _killed(root, APPEND, f"delta:{step}")
     table = Table.open(root, TRADES)
-    assert append(table, 5, 9) == (step in ("after_commit", "after_fsync"))
+    assert append(table, 5, 9) == (step in AFTER)
     assert ids(table) == list(range(9))
     data = {str(p.relative_to(table.folder)) for p in table.folder.rglob("*.parquet")}
     assert data == {file.path for file in table.files()}, "garbage left"
 
 
-@pytest.mark.parametrize("step", ["before_commit", "after_commit", "after_fsync"])
+@pytest.mark.parametrize("step", [*BEFORE[2:], "after_exchange", "after_move_out", *AFTER])
 def test_a_replacement_killed_anywhere_loses_and_repeats_nothing(root: Root, step: str) -> None:
     table = Table.open(root, TRADES)
     append(table, 0, 5)
@@ -85,7 +88,7 @@ def test_two_ingesters_and_a_compactor_at_once_lose_and_repeat_nothing(root: Roo
     rewrite = "t = Table.open(root, TRADES)\nfor _ in range(15): compact(t)"
     processes = [start(root, ingest.format(1000)), start(root, ingest.format(2000)), start(root, rewrite)]
     for process in processes:
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
     assert ids(Table.open(root, TRADES)) == [0, *range(1000, 1030), *range(2000, 2030)]
 
@@ -108,10 +111,12 @@ def test_two_rewriters_of_the_same_files_never_double_them(root: Root) -> None:
     assert ids(table) == list(range(6))
 
 
-def _failing(send: Callable[..., None], error: Exception, *, landing: bool) -> Callable[..., None]:
-    def replacement(self: Any, *arguments: Any) -> None:
+def _failing(error: Exception, *, landing: bool) -> Callable[..., bool]:
+    publish = Swap.publish
+
+    def replacement(self: Swap, version: int) -> bool:
         if landing:
-            send(self, *arguments)
+            publish(self, version)
         raise error
 
     return replacement
@@ -121,8 +126,7 @@ def test_a_lost_answer_counts_as_success_when_the_commit_landed(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = Table.open(root, TRADES)
-    lost = _failing(delta_commit.DeltaHandle._send, OSError("connection lost"), landing=True)
-    monkeypatch.setattr(delta_commit.DeltaHandle, "_send", lost)
+    monkeypatch.setattr(Swap, "publish", _failing(OSError("connection lost"), landing=True))
     assert append(table, 0, 5) is False
     append(table, 5, 9)
     compact(table)
@@ -135,44 +139,62 @@ def test_a_commit_that_did_not_land_fails_and_leaves_no_file(
 ) -> None:
     table = Table.open(root, TRADES)
     with monkeypatch.context() as patch:
-        refused = _failing(delta_commit.DeltaHandle._send, OSError("no"), landing=False)
-        patch.setattr(delta_commit.DeltaHandle, "_send", refused)
+        patch.setattr(Swap, "publish", _failing(OSError("no"), landing=False))
         with pytest.raises(CommitFailedError):
             append(table, 0, 5)
-    assert list(table.folder.rglob("*.parquet")) == []
+    assert list(root.path.rglob("*.parquet")) == []
     append(table, 0, 5)
     assert ids(table) == list(range(5))
 
 
 def test_an_outcome_that_cannot_be_known_keeps_the_files(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table.open(root, TRADES)
+
+    def unreadable(self: Any, version: int) -> bool:
+        raise OSError("unreadable")
+
     with monkeypatch.context() as patch:
-        lost = _failing(delta_commit.DeltaHandle._send, OSError("lost"), landing=True)
-        patch.setattr(delta_commit.DeltaHandle, "_send", lost)
-
-        def unreadable(self: Any) -> None:
-            raise CorruptionError("unreadable")
-
-        patch.setattr(delta_commit.DeltaHandle, "reload", unreadable)
+        patch.setattr(Swap, "publish", _failing(OSError("lost"), landing=True))
+        patch.setattr(Swap, "published", unreadable)
         with pytest.raises(CommitUnknownError):
             append(table, 0, 5)
     assert append(Table.open(root, TRADES), 0, 5) is True
     assert ids(Table.open(root, TRADES)) == list(range(5))
 
 
+def test_what_fails_after_a_commit_is_completed_by_the_next_one(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, other = Table.open(root, TRADES), Table.open(root, TRADES)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lake.swap.write_head", full)
+        with pytest.raises(CommitUnknownError, match="could not be completed"):
+            append(table, 0, 5)
+    append(other, 5, 9)
+    assert append(table, 0, 5) is True
+    assert ids(table) == list(range(9))
+    head = read_head(root, "trades")
+    assert head is not None
+    assert head.version == 2
+
+
 def test_a_rival_that_commits_first_is_waited_out(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, rival = Table.open(root, TRADES), Table.open(root, TRADES)
-    send = delta_commit.DeltaHandle._send
+    table = Table.open(root, TRADES)
+    publish = Swap.publish
     calls: list[int] = []
 
-    def racing(self: Any, actions: Any, properties: Any) -> None:
+    def racing(self: Swap, version: int) -> bool:
         if not calls:
             calls.append(1)
-            rival._delta.refresh()
-            send(rival._delta, [], CommitProperties({}, 0, None))
-        send(self, actions, properties)
+            rival = DeltaTable(str(table.folder))
+            rival.create_write_transaction([], "append", rival.schema(), ["date", "family"])
+        return publish(self, version)
 
-    monkeypatch.setattr(delta_commit.DeltaHandle, "_send", racing)
+    monkeypatch.setattr(Swap, "publish", racing)
     append(table, 0, 5)
     assert ids(table) == list(range(5))
     assert table.version == 2
@@ -247,11 +269,16 @@ def test_damage_behind_the_newest_commit_is_corruption_and_untouched(root: Root)
         Table.open(root, TRADES)
 
 
-def test_every_commit_says_how_many_actions_it_has(root: Root) -> None:
+def test_every_commit_says_what_it_holds_and_which_one_it_follows(root: Root) -> None:
     table = Table.open(root, TRADES)
     append(table, 0, 5)
-    lines = [json.loads(line) for line in delta_log.commit_path(_log(root), 1).read_text().splitlines()]
-    assert next(line["commitInfo"] for line in lines if "commitInfo" in line)["ticklake"] == {"actions": 2}
+    first, second = (commit_file.decode(delta_log.commit_path(_log(root), n).read_bytes()) for n in (0, 1))
+    assert second.entry == {
+        "version": 1,
+        "actions": 2,
+        "checksum": commit_file.checksum(second.actions),
+        "previous": first.sha256,
+    }
 
 
 @pytest.mark.parametrize(

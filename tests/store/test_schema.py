@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from deltalake import Schema
 
 from lake.conform import conform
 from lake.errors import SchemaDriftError
 from lake.exact import Array
-from lake.schema import PARTITION_COLUMNS, TABLES, TIMESTAMP, TableSpec
+from lake.root import open_root
+from lake.schema import PARTITION_COLUMNS, TABLES, TIMESTAMP, UNITS, TableSpec
+from lake.views import query
 from tests.store.rows import DAY_US, quotes
 
 QUOTES = TABLES["quotes"]
@@ -46,6 +51,26 @@ def test_fields_of_the_tick_tables_are_those_users_script_against() -> None:
     assert " ".join(TABLES["book"].names) == (
         "venue instrument ts recv_ts type change_id prev_change_id level side action price size"
     )
+
+
+def test_a_name_of_a_number_means_one_unit_in_every_table_and_view(tmp_path: Path) -> None:
+    named = set()
+    for table in TABLES.values():
+        for column in table.columns:
+            kind = column.type.value_type if pa.types.is_list(column.type) else column.type
+            if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+                named.add(column.name)
+                unit = UNITS[column.name]
+                told = set(
+                    re.findall("percent|fraction", column.doc.lower().partition("; the channel says")[0])
+                )
+                assert told <= set(re.findall(r"percent|fraction", unit)), f"{table.name}.{column.name}"
+    root = open_root(tmp_path / "lake", create=True)
+    views = query(root, "SELECT view_name FROM duckdb_views() WHERE NOT internal")["view_name"].to_pylist()
+    for view in set(views) - TABLES.keys():
+        numbers = query(root, f"DESCRIBE {view}").filter(pa.compute.field("column_type") == "DOUBLE")
+        named |= set(numbers["column_name"].to_pylist())
+    assert named == UNITS.keys()
 
 
 def test_rows_come_out_in_contract_order_and_types() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -107,8 +110,16 @@ def put_quotes(
 
 def new_lake(folder: Path) -> Root:
     """A lake with quotes every half hour from 10:00 to 12:00, each a little above those before."""
-    root = open_root(folder, create=True)
+    shutil.copytree(_filled().name, folder)
+    return open_root(folder)
+
+
+@cache
+def _filled() -> TemporaryDirectory[str]:
+    """That lake, filled once in a process; the folder is gone at its end."""
+    folder = TemporaryDirectory()
+    root = open_root(Path(folder.name), create=True)
     for number in range(5):
         moment = NOON - dt.timedelta(minutes=30 * (4 - number))
         put_quotes(root, ticks(moment, lift=0.1 * number), version=number + 1)
-    return root
+    return folder

@@ -30,6 +30,7 @@ from pipeline.ingest import ingest
 from tests.conftest import REPOSITORY
 from tests.system.kit import STREAM
 from tests.system.proof import Case, Truth
+from tests.waiting import PATIENCE_S
 
 INSTRUMENTS: Final = 60
 RATE: Final = 300.0
@@ -39,7 +40,6 @@ SILENT_S: Final = 12.5
 FORGOTTEN_S: Final = 12.0
 """So much later than a silence, one of a single channel is claimed: the venue is asked first."""
 ASK_BOOK_S: Final = 0.08
-SETTLE_S: Final = 60.0
 SETTINGS: Final = """
 [collect]
 channels_per_connection = 50
@@ -95,7 +95,7 @@ class Chaos:
         ]
         with (self.folder / "collect.log").open("ab") as log:
             self._life = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
-        deadline_s = time.monotonic() + SETTLE_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while self.venue.control("stats")["sent"] < before + 400:
             assert time.monotonic() < deadline_s, "the collector does not record"
             assert self._life.poll() is None, (self.folder / "collect.log").read_text()
@@ -105,7 +105,7 @@ class Chaos:
         """Stop or kill it."""
         assert self._life is not None
         self._life.send_signal(number)
-        status = self._life.wait(20.0)
+        status = self._life.wait(PATIENCE_S)
         assert status == (0 if number == signal.SIGTERM else -number), (
             self.folder / "collect.log"
         ).read_text()
@@ -113,7 +113,7 @@ class Chaos:
 
     def settle(self) -> None:
         """Wait until nothing is open any more, and nothing was for some beats."""
-        deadline_s, calm = time.monotonic() + SETTLE_S, 0
+        deadline_s, calm = time.monotonic() + PATIENCE_S, 0
         while calm < 3:
             assert time.monotonic() < deadline_s, f"still open: {self.open_gaps()}"
             time.sleep(1.0)
@@ -143,10 +143,12 @@ class Chaos:
 
     def rest(self, query: str) -> Any:
         """A result by REST, asked for again where a fault befalls the answer."""
-        deadline_s = time.monotonic() + SETTLE_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
-                with urllib.request.urlopen(f"{self.venue.rest_url}/public/{query}", timeout=10) as response:
+                with urllib.request.urlopen(
+                    f"{self.venue.rest_url}/public/{query}", timeout=PATIENCE_S
+                ) as response:
                     return json.load(response)["result"]
             except (OSError, ValueError, http.client.HTTPException):
                 if time.monotonic() > deadline_s:

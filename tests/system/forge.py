@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from typer.testing import CliRunner
+
 import pipeline.compact
 import pipeline.ingest  # noqa: F401 - imported before the fork, so that children need not
 from cli import app
@@ -65,6 +67,9 @@ def live(request: dict[str, Any], pipe: int) -> None:
 def main() -> None:
     pipe = os.dup(1)
     os.dup2(2, 1)
+    CliRunner().invoke(
+        app, ["--root", "/dev/null/no-lake", "ingest"]
+    )  # imports what verbs import when they run
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -29,6 +29,8 @@ ROUNDS: Final = max(1, int(os.environ.get("LAKE_TEST_ROUNDS", "1")))
 """Read at import: no test sees a variable of ours in its environment."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 STREAM: Final = "deribit"
+FLOWING_COMMITS: Final = 40
+"""After so many commits a life has long had its subscriptions: what it asks and is told until then is a dozen."""
 SPOOL: Final = {"segment_bytes": 60_000, "commit_interval_ms": 10.0}
 """Small segments and quick commits, so that a short life passes every step."""
 
@@ -53,49 +55,64 @@ class Forge:
         request: dict[str, Any],
         *,
         kill_after_s: float | None = None,
+        after_commits: tuple[int, signal.Signals] | None = None,
         on_start: Callable[[], None] | None = None,
         beside: Callable[[int], None] | None = None,
     ) -> Life:
-        """Run a child to its end, or SIGKILL it so long after its start. `beside` gets its pid in a thread."""
+        """Run a child to its end, or SIGKILL it so long after its start, or signal it after so many commits.
+
+        `beside` gets its pid in a thread.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"log": str(self._log), **request}) + "\n")
         self._process.stdin.flush()
-        durable, killer = 0, None
+        durable, commits, pid, killer = 0, 0, 0, None
         for line in self._process.stdout:
             word, number = line.split()
             if word == "pid" and kill_after_s is not None:
-                killer = threading.Timer(kill_after_s, _kill, (int(number),))
+                killer = threading.Timer(kill_after_s, _send, (int(number), signal.SIGKILL))
                 killer.start()
             if word == "pid" and beside is not None:
                 threading.Thread(target=beside, args=(int(number),), daemon=True).start()
             if word == "pid" and on_start:
                 on_start()
+            if word == "pid":
+                pid = int(number)
             if word == "durable":
                 assert int(number) >= durable
-                durable = int(number)
+                durable, commits = int(number), commits + 1
+                if after_commits is not None and commits == after_commits[0]:
+                    _send(pid, after_commits[1])
             if word == "ended":
                 if killer is not None:
                     killer.cancel()
                 return Life(os.waitstatus_to_exitcode(int(number)), durable)
         raise AssertionError(f"the forge ended by itself: {self.said()}")
 
+    def lake(self, *arguments: str, crash_at: str | None = None, **environment: str) -> tuple[int, str]:
+        """Exit code (negative: the signal) and output of a verb of the command."""
+        before = len(self.said())
+        request = {"verb": arguments, "environment": {"HOME": os.environ["HOME"], **environment}}
+        return self.run({**request, "crash_at": crash_at}).status, self.said()[before:]
+
     def said(self) -> str:
         """All that the children printed."""
         return self._log.read_text() if self._log.exists() else ""
 
 
-def _kill(pid: int) -> None:
+def _send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 @contextlib.contextmanager
 def forge(log: Path) -> Iterator[Forge]:
     """Start a process for killable children; what they print goes to `log`."""
     command = [sys.executable, "-m", "tests.system.forge"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LAKE_")}
     with subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=REPOSITORY, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             yield Forge(process, log)
@@ -158,6 +175,12 @@ def events_so_far(root: Root) -> list[dict[str, Any]]:
         except FileNotFoundError:
             continue  # sealed just now: the next look finds it
     return found
+
+
+def durable(folder: Path) -> int:
+    """Records of the stream in `folder` that are on the disk by now."""
+    segments = [*sealed_segments(folder), *open_segments(folder)] if folder.is_dir() else []
+    return max((segment.end_offset for segment in segments), default=0)
 
 
 def account_by_session(path: Path) -> dict[int, list[Sent]]:

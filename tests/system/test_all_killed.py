@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -71,7 +72,8 @@ def test_all_three_killed_at_random(tmp_path: Path) -> None:
             assert role.thread is not None
             role.thread.join()
         with kit.forge(tmp_path / "last.log") as forge:
-            roles[0].lives.append(forge.run({"record": {**recording(root, venue), "seconds": 0.5}}))
+            stopped = (kit.FLOWING_COMMITS, signal.SIGTERM)
+            roles[0].lives.append(forge.run({"record": recording(root, venue)}, after_commits=stopped))
     assert all(role.kills >= role.kills_wanted for role in roles)
     for role in roles:
         assert {life.status for life in role.lives} <= {0, KILLED}, role.said

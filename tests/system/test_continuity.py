@@ -23,6 +23,7 @@ from pipeline.ingest import ingest
 from quality.verify import verify
 from tests.collectors.kit import MemorySink, settings
 from tests.system.kit import STREAM, micros
+from tests.waiting import PATIENCE_S
 
 PROBES = 6
 """Books subscribed anew just to compare; one in which nothing happened meanwhile is enough."""
@@ -83,7 +84,7 @@ class Stage:
 
     async def until_quiet(self) -> None:
         """Wait until the market has ended and there is nothing left to heal."""
-        await asyncio.to_thread(self.venue.wait_finished, 30.0)
+        await asyncio.to_thread(self.venue.wait_finished, PATIENCE_S)
         size = -1
         while self.recorder.healer.waiting or size != len(self.sink.records):
             size = len(self.sink.records)
@@ -116,7 +117,7 @@ def run(work: Coroutine[Any, Any, Stage]) -> Stage:
     """Run a scenario to its end, within a bound."""
 
     async def bounded() -> Stage:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             return await work
 
     return asyncio.run(bounded())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.pipeline.kit import (
     STREAM,
     assert_sound,
     copy_of,
+    day_of,
     expected,
     held,
     read_table,
@@ -31,7 +31,6 @@ from tests.system import kit
 
 FLIPS = 12 * kit.ROUNDS
 ROTTEN_BYTES = 64
-TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
 Harm = Callable[[Path], object]
 
 
@@ -95,7 +94,7 @@ def test_table_file(ingested: Root, tmp_path: Path, harm: str) -> None:
     code, output = lake(root, "verify")
     assert code == 1
     assert victim.path in output
-    assert_stopped_in_one_line(root, "compact", "--date", TODAY)
+    assert_stopped_in_one_line(root, "compact", "--date", day_of(ingested))
     assert victim in Table.open(root, TABLES["quotes"]).files(), "what is damaged is never replaced"
     origins = {file.origin for file in Table.open(root, TABLES["book"]).files()}
     assert origins == {"c"}, "the other partitions have been compacted all the same"

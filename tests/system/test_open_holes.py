@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from lake.views import query
 from pipeline.ingest import ingest
 from tests.pipeline.kit import assert_sound
 from tests.system import kit
+from tests.waiting import until
 
 NAME = "BTC-PERPETUAL"
 BOOK = f"book.{NAME}.100ms"
-PATIENCE_S = 30.0
-POLL_S = 0.02
 
 
 @pytest.fixture
@@ -32,17 +30,10 @@ def venue(tmp_path: Path) -> Iterator[SimulatorProcess]:
         yield process
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it took too long"
-        time.sleep(POLL_S)
-
-
 def test_a_broken_book_and_missing_trades_survive_a_kill(venue: SimulatorProcess, tmp_path: Path) -> None:
     root = open_root(tmp_path / "lake", create=True)
     order = {
-        "root": str(root.path), "ws_url": venue.ws_url, "rest_url": venue.rest_url, "seconds": 60.0,
+        "root": str(root.path), "ws_url": venue.ws_url, "rest_url": venue.rest_url, "seconds": 3600.0,
         "spool": {"commit_interval_ms": 10.0},
     }  # fmt: skip
 

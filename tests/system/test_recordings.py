@@ -25,6 +25,7 @@ from pipeline.compact import compact
 from tests.deribit import independent
 from tests.pipeline.kit import TICKS, assert_sound, finish, lake_command, read_table
 from tests.system.kit import is_notification, records
+from tests.waiting import PATIENCE_S
 
 Row = dict[str, Any]
 RECORDINGS = (
@@ -36,7 +37,6 @@ RECORDINGS = (
     "deribit_2026-09_control_rpc_and_misc.jsonl",
     "deribit_nautilus_fixtures_2025-2026.jsonl",
 )
-WAIT_S = 30.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -79,7 +79,7 @@ def collect(folder: Path, recording: Sequence[Path]) -> Root:
         arguments = ("collect", "--ws-url", venue.ws_url, "--rest-url", venue.rest_url)
         collector = lake_command("--root", str(folder), *arguments)
         try:
-            venue.wait_finished(WAIT_S)
+            venue.wait_finished(PATIENCE_S)
             collector.send_signal(signal.SIGTERM)
             code, output = finish(collector)
         finally:

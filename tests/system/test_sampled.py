@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from collectors.daemon import record
-from collectors.settings import SERIES, CollectorSettings
+from collectors.settings import SERIES
 from collectors.simulator import Sent, SimulatorSettings
 from collectors.simulator.account import frame_hash
 from collectors.simulator.process import start
@@ -21,8 +20,8 @@ from lake.views import query
 from pipeline.chain import chain_rows
 from pipeline.compact import compact
 from pipeline.ingest import ingest
-from tests.pipeline.kit import assert_sound
-from tests.system.kit import STREAM, account_by_session, records
+from tests.pipeline.kit import assert_sound, record_all
+from tests.system.kit import account_by_session, records
 
 FRAMES = 12_000
 TABLE_OF = {
@@ -78,8 +77,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     root, account = open_root(folder / "lake", create=True), folder / "account.jsonl"
     settings = SimulatorSettings(instruments=80, rate=0, hold=True, max_frames=FRAMES, account=account)
     with start(settings) as venue:
-        chosen = CollectorSettings(ws_url=venue.ws_url, rest_url=venue.rest_url, series=SERIES)
-        summary = record(root, chosen, SpoolSettings(), stream=STREAM, seconds=4)
+        summary = record_all(root, venue, SpoolSettings(), series=SERIES)
     assert summary.channels_missing == ()
     ingest(root)
     frames = [r.payload for r in records(root) if r.is_frame]
@@ -97,7 +95,7 @@ def test_every_sampled_frame_that_was_sent_is_in_its_table(recorded: Recorded) -
 
 def test_the_values_are_those_of_the_frames(recorded: Recorded) -> None:
     sent = Counter(
-        (mark["instrument_name"], mark["timestamp"], mark["mark_price"], mark["iv"])
+        (mark["instrument_name"], mark["timestamp"], mark["mark_price"], round(mark["iv"] * 100, 2))
         for params in recorded.data("markprice")
         for mark in params["data"]
     )
@@ -119,7 +117,7 @@ def test_funding_and_marks_agree_with_the_tickers_of_the_same_moment(recorded: R
         "FROM funding f JOIN quotes q USING (instrument, ts) WHERE f.type = 'momentary'"
     )
     [marks] = recorded.rows(
-        "SELECT count(*) AS n, count(*) FILTER (abs(m.mark_iv * 100 - q.mark_iv) > 0.0051) AS apart "
+        "SELECT count(*) AS n, count(*) FILTER (abs(m.mark_iv - q.mark_iv) > 0.0051) AS apart "
         "FROM marks m JOIN quotes q USING (instrument, ts) WHERE m.mark_price = q.mark_price"
     )
     assert funding["n"] > 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import os
+import signal
 import threading
 from pathlib import Path
 
 from collectors.simulator import SimulatorSettings
 from collectors.simulator.process import start
-from lake.root import open_root
+from lake.root import Root, open_root
 from lake.schema import TABLES, UNROUNDED
 from lake.views import query
 from pipeline.compact import compact
@@ -16,9 +18,11 @@ from pipeline.ingest import ingest
 from tests.pipeline.kit import TICKS, assert_sound
 from tests.system import kit
 from tests.system.kit import Life
+from tests.waiting import until
 
 STREAMS = ("deribit", "deribit-b")
-SECONDS = 4.0
+TOGETHER_RECORDS = 600
+"""So many each records while the other does."""
 START = datetime.datetime(2026, 11, 20, 12, tzinfo=datetime.UTC)
 """The venue's day does not end while it is recorded."""
 
@@ -29,10 +33,10 @@ def test_two_full_collectors_write_each_tick_once_and_coverage_shows_both(tmp_pa
 
     def live(stream: str, ws_url: str, rest_url: str) -> None:
         order = {
-            "root": str(root.path), "ws_url": ws_url, "rest_url": rest_url, "seconds": SECONDS, "stream": stream,
+            "root": str(root.path), "ws_url": ws_url, "rest_url": rest_url, "stream": stream,
         }  # fmt: skip
         with kit.forge(tmp_path / f"{stream}.log") as forge:
-            lives[stream] = forge.run({"record": order})
+            lives[stream] = forge.run({"record": order}, beside=lambda pid: stop_when_both(root, stream, pid))
 
     market = SimulatorSettings(
         instruments=30, rate=150.0, seed=5, hold=True, start_ms=int(START.timestamp() * 1000)
@@ -55,6 +59,14 @@ def test_two_full_collectors_write_each_tick_once_and_coverage_shows_both(tmp_pa
     shown = query(root, "SELECT stream, sum(frames) AS frames FROM coverage GROUP BY stream").to_pylist()
     assert {row["stream"].partition("@")[0] for row in shown} == set(STREAMS)
     assert all(row["frames"] > 0 for row in shown)
+
+
+def stop_when_both(root: Root, stream: str, pid: int) -> None:
+    """End a collector once both have recorded enough since both had begun to."""
+    until(lambda: all(kit.durable(root.stream(one)) > TOGETHER_RECORDS // 2 for one in STREAMS))
+    goals = {one: kit.durable(root.stream(one)) + TOGETHER_RECORDS for one in STREAMS}
+    until(lambda: all(kit.durable(root.stream(one)) >= goal for one, goal in goals.items()))
+    os.kill(pid, signal.SIGTERM)
 
 
 def rows_and_keys(folder: Path, name: str) -> tuple[int, int]:
