@@ -24,8 +24,9 @@ from bench.harness import Figure, cpu, report
 from bench.sample_day import book_day, quotes_day, trades_day
 from lake.conform import conform
 from lake.content import content_hash
+from lake.duplicates import drop_duplicates
 from lake.exact import Array, decimal_array, to_units
-from lake.parquet import drop_duplicates, sort_rows, write_file
+from lake.parquet import sort_rows, write_file
 from lake.schema import TABLES, UNROUNDED, TableSpec, decimal
 
 STARBASE: Final = ("starbase_match_id", "starbase_timestamp")

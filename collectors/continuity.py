@@ -267,6 +267,10 @@ class ClockSkew:
         self._told = beyond
         return skew
 
+    def forget(self) -> None:
+        """Our clock was corrected: what was seen before says nothing of it now."""
+        self._samples.clear()
+
     @property
     def skew(self) -> Skew | None:
         """As far as known; None before the first sample."""

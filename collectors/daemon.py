@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from collectors.aftermath import unrecorded
+from collectors.clock import SteadyClock
 from collectors.deribit.columns import VENUE
 from collectors.ops.operations import OnBeat, Operations
 from collectors.ops.settings import OpsSettings
@@ -58,7 +59,10 @@ def record(
         ask_tables=tables_of(root),
     )
     with Operations(root, stream, ops, on_beat=on_beat) as operations, _when_free(open_spool) as spool:
-        recorder = Recorder(settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous))
+        clock = SteadyClock(spool.previous.last_recv_ns if spool.previous else 0)
+        recorder = Recorder(
+            settings, spool, name=stream, unrecorded=unrecorded(folder, spool.previous), clock=clock
+        )
         operations.watch(recorder, spool)
         return asyncio.run(_run(recorder, seconds, operations))
 

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import filterfalse
 from typing import Final
 
 from collectors.book_sampling import BookSampler
+from collectors.clock import ClockWatch, SteadyClock
 from collectors.deribit.columns import VENUE
 from collectors.deribit.rest import RestClient
 from collectors.deribit.selection import is_perpetual, lifecycle_channels, platform_channels, trade_channels
@@ -64,8 +65,10 @@ class Recorder:
         *,
         name: str = "collect",
         unrecorded: Unrecorded | None = None,
-        clock_ns: Callable[[], int] = time.time_ns,
+        clock: SteadyClock | None = None,
     ) -> None:
+        clock = clock or SteadyClock()
+        clock_ns = clock.now_ns
         self._settings = settings
         self._sink = sink
         self._name = name
@@ -78,6 +81,7 @@ class Recorder:
         self._upkeep = Upkeep(settings, self._fleet, self._tape, clock_ns)
         self._funding = FundingHours(self._perpetuals, self._tape, clock_ns)
         self.healer = Healer(self._fleet.sessions, settings, self._tape)
+        self._clock = clock
 
     @property
     def sessions(self) -> list[Session]:
@@ -224,7 +228,8 @@ class Recorder:
     async def _record(self, rest: RestClient) -> None:
         """Run every session until stopped, or until one of them cannot go on."""
         self._fleet.start()
-        work = [self._upkeep.run(rest), self.healer.run(rest)]
+        clock_watch = ClockWatch(self._clock, self._tape, self.healer.watch.clock)
+        work = [self._upkeep.run(rest), self.healer.run(rest), clock_watch.run()]
         if self._settings.book_check_seconds:
             work.append(self._book_sampler().run(rest))
         if "funding" in self._settings.series:

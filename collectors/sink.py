@@ -48,8 +48,7 @@ class Tape:
     """A sink with a clock: stamps each record with a strictly increasing receive time, and counts gaps.
 
     One tape is shared by all sessions of a collector, so that the times in events (where a gap begins and
-    ends) are the very times stored with the frames. When the machine's clock is set back, stamps go on by
-    single nanoseconds until it has caught up.
+    ends) are the very times stored with the frames. The recorder's clock is steady (`collectors.clock`).
     """
 
     def __init__(self, sink: Sink, clock_ns: Callable[[], int] = time.time_ns) -> None:

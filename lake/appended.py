@@ -126,8 +126,10 @@ def _commit_of(content: bytes, stream: str) -> Appended | None:
     for action in _actions(content):
         if "txn" in action and action["txn"]["appId"] == stream:
             offset = int(action["txn"]["version"])
-        elif "add" in action:
-            rows += parse_path(action["add"]["path"]).rows
+        elif "add" in action or "remove" in action:
+            # A row that takes the place of another comes in a file that replaces one.
+            file = parse_path((action.get("add") or action["remove"])["path"])
+            rows += (file.rows + file.dropped) * (1 if "add" in action else -1)
         elif "commitInfo" in action:
             words = action["commitInfo"].get(METADATA_KEY, {})
             run = Run.from_words(words[RUN_KEY]) if RUN_KEY in words else None

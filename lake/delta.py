@@ -184,14 +184,15 @@ class Table:
         origin: str,
         also: Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        instead: Sequence[tuple[DataFile, StagedFile]] = (),
     ) -> Appended:
         """Append `rows` exactly once: however often, and after whatever crash, this is called with the same
         `app` and `version`, the rows are in the table once. The versions of an app must grow.
 
         `rows` has the contract's columns in storage types, and `date` and `family` where the table is
         partitioned; each partition becomes one file, named after `origin` (`i.<stream>.<offset>`). Without
-        rows the app's version still advances. The same commit sets the versions of other apps in `also`, and
-        `metadata` goes into it.
+        rows the app's version still advances. The same commit sets the versions of other apps in `also`, puts each
+        staged file of `instead` in the place of the one beside it, and `metadata` goes into it.
 
         Raises:
             SchemaDriftError: the columns are not the contract's, or a row has no partition.
@@ -209,6 +210,7 @@ class Table:
         if landed():
             return Appended(self._delta.version, (), already_there=True)
         reach("delta:before_write")
+        rewritten = [staged for _, staged in instead]
         files: list[StagedFile] = []
         try:
             for partition, part in _split(rows, self.spec):
@@ -216,16 +218,21 @@ class Table:
                 files.append(self._write(path, partition, part, "ingest"))
                 reach("delta:after_file")
         except LakeError:
-            self._committer.discard(files)
+            self._committer.discard([*files, *rewritten])
             raise
         reach("delta:after_write")
 
         def actions() -> Sequence[Action] | None:
+            if landed():
+                return None
+            self._delta.require_active([gone.path for gone, _ in instead])
+            added = [file.action(data_change=True) for file in (*files, *rewritten)]
+            removed = [remove_action(gone, data_change=True) for gone, _ in instead]
             reached = {app: version, **(also or {})}
-            transactions = [transaction(name, at) for name, at in reached.items()]
-            return None if landed() else [*(file.action(data_change=True) for file in files), *transactions]
+            return [*added, *removed, *(transaction(name, at) for name, at in reached.items())]
 
-        committed = self._committer.commit(actions, files, metadata)
+        wait_s = READERS_WAIT_SECONDS if instead else 0.0
+        committed = self._committer.commit(actions, [*files, *rewritten], metadata, readers_wait_s=wait_s)
         added = tuple(file.data_file for file in files) if committed else ()
         return Appended(self._delta.version, added, already_there=not committed)
 

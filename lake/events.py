@@ -139,9 +139,17 @@ class ClockSkewed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     samples: int
 
 
+class ClockJumped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """The recording machine's clock was set ahead by `by_ns` (negative: back), seen at `at_ns` of our steady clock."""
+
+    at_ns: int
+    by_ns: int
+
+
 Event = (
     SessionStarted | SessionStopped | Connected | Disconnected | Subscribed
     | Gap | GapOpened | GapWithdrawn | GapsOpen | ClockSkewed
+    | ClockJumped
 )  # fmt: skip
 
 

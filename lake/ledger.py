@@ -7,15 +7,32 @@ the newest commit of that table for the stream. A table that is further behind h
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 
+import pyarrow.compute as pc
+
 from lake.delta import Table
+from lake.instants import EPOCH
 from lake.schema import TABLES
 
 
 def claim(stream: str, table: str) -> str:
     """Name of the Delta application whose version says how far `table` has got with `stream`."""
     return f"{stream}/{table}"
+
+
+def newest(table: Table, column: str) -> dt.datetime:
+    """The greatest value of a column of times, as the table's log has it; `EPOCH` where it has none."""
+    listing = table.listing()
+    name = f"max.{column}"
+    found = pc.max(listing[name]).as_py() if name in listing.column_names else None
+    return found or EPOCH
+
+
+def newest_received(coverage: Table) -> dt.datetime:
+    """The latest receive time in the tables: how late it is by what was recorded, whatever the machine's clock says."""
+    return newest(coverage, "end_ts")
 
 
 def claims(coverage: Table, stream: str) -> dict[str, int]:

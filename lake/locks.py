@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,9 @@ from lake.errors import BusyError, RootError
 
 NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 """How file systems say that they have no locks: NFS without lockd, some of FUSE."""
+
+WAIT_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.002
 
 
 @contextmanager
@@ -46,6 +50,26 @@ def exclusive(path: Path, purpose: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def exclusive_in_turn(path: Path, purpose: str) -> Iterator[None]:
+    """As `exclusive`, waiting for the lock.
+
+    Raises:
+        BusyError: another process held it for a whole minute.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(path, purpose))
+                break
+            except BusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+        yield
 
 
 def _name_holder(fd: int) -> None:

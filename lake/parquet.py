@@ -1,4 +1,4 @@
-"""Order, uniqueness and physical layout of the rows of a Parquet file.
+"""Order and physical layout of the rows of a Parquet file.
 
 Encodings follow the contract's columns. A busy instrument has row groups of its own, so that reading its day
 touches nothing else. Statistics cover only the columns
@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.content import row_hashes
 from lake.durable import fsync_dir
-from lake.exact import Array, Mask, valid_mask
+from lake.exact import Array
 from lake.schema import SCHEMA_VERSION, ColumnSpec, Encoding, TableSpec
 from lake.seal import FOOTER_KEY, FOOTER_VALUE, SealedFile
 
@@ -79,61 +78,13 @@ def sort_rows(rows: pa.Table, table: TableSpec) -> pa.Table:
 
 def sort_by(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
     """`rows` in the order of the columns `key`; rows equal in it keep their order. Nulls come last."""
-    order = _order(rows, key)
+    order = row_order(rows, key)
     return rows if _is_identity(order) else rows.take(order)
-
-
-def drop_duplicates(rows: pa.Table, table: TableSpec, *, in_order: bool = False) -> tuple[pa.Table, int]:
-    """`rows` with one of each natural key, in their order, and how many were dropped.
-
-    Kept is the one with a value in the table's column `prefer`, if there is one; else, and among several such, the
-    first by receive time where the table has it, then by position. Rows are kept whole, never mixed. `in_order`
-    says that `rows` come from `sort_rows`, which saves looking at most of them where the natural key holds
-    instrument and time.
-    """
-    if rows.num_rows < 2:
-        return rows, 0
-    if in_order and {"instrument", "ts"} <= set(table.natural_key):
-        suspects = _same_instant_as_neighbour(rows)
-        dropped = suspects[_later_of_equals(rows.take(pa.array(suspects)), table)]
-    else:
-        dropped = _later_of_equals(rows, table)
-    if not len(dropped):
-        return rows, 0
-    keep = np.ones(rows.num_rows, np.bool_)
-    keep[dropped] = False
-    return rows.filter(pa.array(keep)), len(dropped)
 
 
 def is_in_order(rows: pa.Table, key: tuple[str, ...]) -> bool:
     """Whether `rows` are sorted by `key` already."""
     return _is_identity(_order(rows, key))
-
-
-def _later_of_equals(rows: pa.Table, table: TableSpec) -> npt.NDArray[np.int64]:
-    """Positions of the rows that repeat the natural key of one preferred to them."""
-    hashes = row_hashes(rows, table.natural_key)
-    order = _order(rows, ("recv_ts",)) if "recv_ts" in table.names else np.arange(rows.num_rows)
-    if table.prefer is not None:
-        lacking = ~valid_mask(rows[table.prefer].combine_chunks())
-        order = order[np.argsort(lacking[order], kind="stable")]
-    order = order[np.argsort(hashes[order], kind="stable")]
-    follows = hashes[order[1:]] == hashes[order[:-1]]
-    if not follows.any():
-        return order[:0]
-    # The leader of a run of equal hashes is the one to keep; compare each follower with it for real, so
-    # that two different rows whose hashes collide are both kept.
-    run_start = np.maximum.accumulate(np.where(np.concatenate([[True], ~follows]), np.arange(len(order)), 0))
-    at = np.flatnonzero(follows) + 1
-    later, leader = order[at], order[run_start[at]]
-    return later[_equal_rows(rows, table.natural_key, later, leader)]
-
-
-def _same_instant_as_neighbour(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Positions of sorted rows whose instrument and time the row before or after has too."""
-    names, times = _sort_codes(rows["instrument"]), _sort_codes(rows["ts"])
-    same = (names[1:] == names[:-1]) & (times[1:] == times[:-1])
-    return np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
 
 
 def write_file(
@@ -241,24 +192,24 @@ def _instrument_ends(rows: pa.Table) -> list[int]:
     """Row after the last of each run of equal instruments."""
     if "instrument" not in rows.column_names:
         return [rows.num_rows]
-    codes = _sort_codes(rows["instrument"])
+    codes = sort_codes(rows["instrument"])
     return [*(np.flatnonzero(np.diff(codes)) + 1).tolist(), rows.num_rows]
 
 
-def _order(rows: pa.Table, key: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def row_order(rows: pa.Table, key: tuple[str, ...]) -> npt.NDArray[np.int64]:
     """Stable order of rows by `key`: one stable sort per column, last column first.
 
     That beats a comparison sort of tuples: codes of text sort by radix, and times arrive nearly sorted.
     """
     order = np.arange(rows.num_rows)
     for name in reversed(key):
-        codes = _sort_codes(rows[name])[order]
+        codes = sort_codes(rows[name])[order]
         if len(codes) and (codes[1:] < codes[:-1]).any():
             order = order[np.argsort(codes, kind="stable")]
     return order
 
 
-def _sort_codes(column: Array) -> npt.NDArray[Any]:
+def sort_codes(column: Array) -> npt.NDArray[Any]:
     """Integers that order as the values of `column` do, nulls last."""
     array = column.combine_chunks()
     if pa.types.is_string(array.type) or pa.types.is_dictionary(array.type):
@@ -276,23 +227,6 @@ def _sort_codes(column: Array) -> npt.NDArray[Any]:
 
 def _is_identity(order: npt.NDArray[np.int64]) -> bool:
     return bool((order == np.arange(len(order))).all())
-
-
-def _equal_rows(
-    rows: pa.Table, columns: tuple[str, ...], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
-) -> Mask:
-    """Whether rows `left[i]` and `right[i]` agree in all `columns`, two nulls being equal."""
-    equal = np.ones(len(left), np.bool_)
-    for name in columns:
-        column: Array = rows[name].combine_chunks()
-        a, b = column.take(left), column.take(right)
-        if column.null_count:
-            a_valid, b_valid = valid_mask(a), valid_mask(b)
-            same = np.asarray(pc.equal(a, b).fill_null(False))
-            equal &= (same & a_valid & b_valid) | (~a_valid & ~b_valid)
-        else:
-            equal &= np.asarray(pc.equal(a, b))
-    return equal
 
 
 def _stats(rows: pa.Table, table: TableSpec, size: int) -> FileStats:

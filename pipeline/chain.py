@@ -43,7 +43,12 @@ def chain_job(settings: ChainSettings | None = None) -> PeriodicJob:
     """The job that fills `chain`."""
     age = dt.timedelta(seconds=(settings or ChainSettings()).quote_age_max_s)
     return PeriodicJob(
-        table="chain", period=HOUR, reach=age, settle=SETTLE, rows=partial(chain_rows, quote_age_max=age)
+        table="chain",
+        period=HOUR,
+        reach=age,
+        settle=SETTLE,
+        rows=partial(chain_rows, quote_age_max=age),
+        sources=("quotes",),
     )
 
 

@@ -31,12 +31,13 @@ from lake.datafile import FINISHED, HASH_MODULUS, DataFile, Partition
 from lake.delta import Table
 from lake.delta_commit import StagedFile
 from lake.delta_errors import delta_errors
+from lake.duplicates import drop_duplicates
 from lake.durable import disk_full_told
 from lake.errors import BusyError, CorruptionError, InputError
 from lake.leases import InUseError
 from lake.locks import exclusive
 from lake.manifests import ManifestSettings, make_manifests
-from lake.parquet import drop_duplicates, sort_rows
+from lake.parquet import sort_rows
 from lake.root import Root
 from lake.schema import TABLES, TableSpec
 from pipeline.derivation import Progress

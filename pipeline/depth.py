@@ -82,6 +82,7 @@ def depth_job(settings: DepthSettings | None = None) -> PeriodicJob:
         reach=REACH,
         settle=dt.timedelta(seconds=settings.settle_seconds),
         rows=DepthRows(settings),
+        sources=("quotes", "book"),
     )
 
 

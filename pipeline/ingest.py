@@ -32,6 +32,8 @@ import pyarrow as pa
 from lake.crashpoints import reach
 from lake.durable import disk_full_told
 from lake.errors import BusyError, CommitError, TransientError
+from lake.instants import to_us
+from lake.ledger import newest_received
 from lake.locks import exclusive
 from lake.memory import give_back
 from lake.quarantine import keep_refused
@@ -49,11 +51,11 @@ from lake.spool import (
 from lake.spool.writer import LOCK_FILE
 from lake.tables import Tables
 from pipeline.decoding import Chunk, chunks, empty_rows, lost_chunk
+from pipeline.dedupe import HeldRows
 from pipeline.epochs import end_epochs, known_epochs, mend_timeline
 from pipeline.landing import COMMIT_ORDER, Landing
 from pipeline.progress import Progress
 from pipeline.reconcile import catch_up
-from pipeline.versions import changed_versions
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ GROUP_BYTES_MAX: Final = 32 << 20
 """On the disk, where answers about the past have megabytes a record."""
 S_PER_HOUR: Final = 3600.0
 NS_PER_HOUR: Final = 3_600_000_000_000
+NS_PER_US: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +120,12 @@ class Kept:
 
     tables: Tables
     reached: dict[str, int] = field(default_factory=dict)
+    held: HeldRows = field(init=False)
     epochs: dict[str, set[str]] | None = None
     """Epochs of every stream that the tables know and that have not been looked at yet, by the stream's name."""
+
+    def __post_init__(self) -> None:
+        self.held = HeldRows(self.tables)
 
 
 def ingest(
@@ -174,7 +181,7 @@ def _ingest_stream(
     # A folder may hold more than one epoch of its stream: each is a stream of its own, with its own offsets.
     for stream, segments in _by_epoch(sealed_segments(folder)).items():
         if segments[-1].end_offset > kept.reached.get(stream, 0):
-            target = Landing(kept.tables, stream)
+            target = Landing(kept.tables, stream, kept.held)
             if mend_timeline(folder, target, segments):
                 _ingest_stream(root, name, settings, spool_settings, report, on_commit, progress, kept)
                 return
@@ -189,7 +196,7 @@ def _ingest_stream(
             kept.reached[stream] = target.committed
         drop_segments(
             folder,
-            before_ns=time.time_ns() - int(spool_settings.retain_hours * NS_PER_HOUR),
+            before_ns=_now_ns(kept.tables) - int(spool_settings.retain_hours * NS_PER_HOUR),
             stream=stream,
             upto_offset=kept.reached[stream],
         )
@@ -201,6 +208,13 @@ def _by_epoch(segments: Sequence[SegmentInfo]) -> dict[str, list[SegmentInfo]]:
     for segment in segments:
         found.setdefault(segment.stream, []).append(segment)
     return found
+
+
+def _now_ns(tables: Tables) -> int:
+    """How late it is, at most as late as the newest record: a clock that is years ahead must not empty the spool."""
+    coverage = tables.find("coverage")
+    received_ns = to_us(newest_received(coverage)) * NS_PER_US if coverage else 0
+    return min(time.time_ns(), received_ns)
 
 
 def _heal_abandoned_tail(root: Root, folder: Path) -> bool:
@@ -271,19 +285,12 @@ def _ingest_group(
     decoded_ns = time.time_ns()
     _quarantine(root, target.stream, total)
     reach("ingest:after_decode")
-    fresh: dict[str, pa.Table] = {}
-    for name in COMMIT_ORDER:
-        decoded = _concat(name, rows.pop(name))
-        held = target.held(name, decoded, total.end_offset)
-        table = target.missing(name, decoded)
-        if name == "instruments" and len(table):
-            table = changed_versions(target.table(name), table)
+    with target.in_turn():
         # Counted before the first commit, because each of them tells of the whole run.
-        total.counts[f"rows_{name}"] = held + len(table)
-        fresh[name] = table
-    for name in COMMIT_ORDER:
-        target.append(name, fresh.pop(name), total)
-        reach(f"ingest:after_{name}")
+        fresh = {name: target.look_up(name, _concat(name, rows.pop(name)), total) for name in COMMIT_ORDER}
+        for name in COMMIT_ORDER:
+            target.append(name, fresh.pop(name), total)
+            reach(f"ingest:after_{name}")
     target.cover(total)
     report.counts += total.counts
     report.unknown_fields += total.unknown_fields

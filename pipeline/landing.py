@@ -5,7 +5,8 @@ Whatever brings rows into the streamed tables lands them here, so that `coverage
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import pyarrow as pa
@@ -15,10 +16,13 @@ from lake.appended import RUN_KEY, Run, history
 from lake.delta import Table
 from lake.instants import to_us
 from lake.ledger import claim, complete_to
+from lake.locks import exclusive_in_turn
 from lake.parquet import sort_by
 from lake.schema import COUNTED, TABLES
 from lake.tables import Tables
 from pipeline.decoding import OFFSET, Chunk, as_utc
+from pipeline.dedupe import Fresh, HeldRows
+from pipeline.versions import changed_versions
 
 US_IN_NS: Final = 1000
 COMMIT_ORDER: Final = COUNTED
@@ -33,11 +37,12 @@ class Landing:
     read again from there.
     """
 
-    def __init__(self, tables: Tables, stream: str) -> None:
+    def __init__(self, tables: Tables, stream: str, held: HeldRows | None = None) -> None:
         self.stream = stream
         self.venue = stream.partition("@")[0].partition("-")[0]
         self.coverage = tables.writable("coverage")
         self._tables = tables
+        self._held = held or HeldRows(tables)
         self._committed: dict[str, int] = {}
         self._spans: pa.Table | None = None
         self.covered = self.coverage.committed(stream) or 0
@@ -72,15 +77,51 @@ class Landing:
             rows = rows.filter(pc.greater_equal(rows[OFFSET], reached))
         return rows.drop_columns([OFFSET])
 
-    def append(self, name: str, rows: pa.Table, total: Chunk) -> None:
-        """Commit `rows` of the run `total`, if any, and that the table now has all of the stream up to its end."""
-        end = total.end_offset
-        if not len(rows) or self.reached(name) >= end:
-            return
+    def look_up(self, name: str, decoded: pa.Table, total: Chunk) -> Fresh:
+        """What table `name` is to get of the rows decoded from the run `total`. Counted there are then its rows, those
+        brought by an attempt before included, and those that the table has from elsewhere. Only within `in_turn`."""
+        brought = self.held(name, decoded, total.end_offset)
+        rows = self.missing(name, decoded)
         # Partitions first: the table then takes slices of this one copy, and each file is in the order it needs.
         rows = sort_by(rows, TABLES[name].partition_columns + TABLES[name].sort_key)
+        fresh = self._fresh(name, rows) if len(rows) else Fresh(rows)
+        total.counts[f"rows_{name}"] = brought + len(rows) - fresh.left_out
+        if name != "instruments":  # where it is the rule that a listing says nothing new
+            total.counts["repeated"] += len(decoded) - total.counts[f"rows_{name}"]
+        return fresh
+
+    def _fresh(self, name: str, rows: pa.Table) -> Fresh:
+        if name != "instruments":
+            return self._held.fresh(name, rows)
+        changed = changed_versions(self.table(name), rows)
+        return Fresh(changed, len(rows) - len(changed))
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Look up and append in such a block: meanwhile no other process appends what is looked up.
+
+        Raises:
+            BusyError: another process has been appending for a whole minute.
+        """
+        root = self.coverage.root
+        with exclusive_in_turn(root.locks / "append.lock", "appending to the tables"):
+            yield
+
+    def append(self, name: str, fresh: Fresh, total: Chunk) -> None:
+        """Commit what `look_up` gave, if anything, and that the table now has the stream up to the end of `total`."""
+        end = total.end_offset
+        if not (len(fresh.rows) or fresh.instead) or self.reached(name) >= end:
+            return
         words = {RUN_KEY: run_of(total).as_words()}
-        self.table(name).append(rows, app=self.stream, version=end, origin=self.origin(end), metadata=words)
+        done = self.table(name).append(
+            fresh.rows,
+            app=self.stream,
+            version=end,
+            origin=self.origin(end),
+            metadata=words,
+            instead=fresh.instead,
+        )
+        self._held.appended(name, done, fresh)
         self._committed[name] = end
 
     def skip(self, name: str, offset: int) -> None:

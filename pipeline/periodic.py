@@ -1,7 +1,9 @@
 """Jobs that are due once in a period: rows of an instant, made from ticks, appended exactly once.
 
 An instant is due when everything received until a while after it is in the tables: that is known from the spool,
-of which `coverage` says how far it has been ingested. It is passed over where nothing was recorded near it. What
+of which `coverage` says how far it has been ingested. It is passed over where nothing was recorded near it. How late it
+is, what was received says: while somebody records, the machine's clock is not asked, which may be ahead for a minute
+or behind for an hour; and no instant is made that the venue's own times have not come near. What
 a job has done, its table says itself: the commit that brings the rows of a day's instants also sets the Delta
 application ``<table>/<day>`` to the time of day of the last of them. So a run that is cut short, at whatever point,
 is made good by the next, and one more run finds nothing to do, also where the period has been changed.
@@ -26,11 +28,13 @@ from lake.delta_errors import delta_errors
 from lake.durable import disk_full_told
 from lake.errors import BusyError, LakeError
 from lake.instants import EPOCH, MICROSECOND, from_us, to_us
+from lake.ledger import newest, newest_received
 from lake.locks import exclusive
 from lake.parquet import sort_by
 from lake.root import Root
 from lake.schema import TABLES
 from lake.spool import open_segments, sealed_segments
+from lake.spool.writer import LOCK_FILE
 from lake.tables import Tables
 
 DAY: Final = dt.timedelta(days=1)
@@ -48,7 +52,8 @@ class PeriodicJob:
 
     `rows` gets instants of one day, in order, and gives their rows in the contract's storage types with `date` and
     `family`; the same lake must give the same rows. `reach` is how far before an instant anything recorded makes it
-    worth a try; `settle` how long after it what belongs before it may still have been received.
+    worth a try; `settle` how long after it what belongs before it may still have been received. `sources` are the
+    tables that the rows are made of: their `ts`, the venue's, say how far it has come.
     """
 
     table: str
@@ -56,6 +61,7 @@ class PeriodicJob:
     reach: dt.timedelta
     settle: dt.timedelta
     rows: Callable[[Root, Sequence[dt.datetime]], pa.Table]
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.period <= dt.timedelta(0) or DAY % self.period:
@@ -91,7 +97,9 @@ class Periodic:
         self._since = EPOCH
         """Every instant before is done, or was passed over."""
         self._held_at: int | None = None
-        """Version of `coverage` at which the next instant was still held back by the spool."""
+        """Version of `coverage` at which the next instant was still held back."""
+        self._recording = False
+        """Whether somebody was recording then: so long as nothing new is in the tables, nothing is due."""
         self._not_before = EPOCH
         self._told: _Waiting | None = None
 
@@ -122,7 +130,8 @@ class Periodic:
         nothing is due, and what goes wrong is logged and tried again some minutes later."""
         now = now or dt.datetime.now(dt.UTC)
         try:
-            if now < self._not_before or self._is_held_back(now):
+            # A clock that has been set back must not make the pause longer.
+            if self._not_before - RETRY_AFTER <= now < self._not_before or self._is_held_back(now):
                 return
             with self._alone():
                 ran = next(self._days(now, None), None)
@@ -142,18 +151,18 @@ class Periodic:
             yield
 
     def _is_held_back(self, now: dt.datetime) -> bool:
-        """Whether nothing can be due: too early, or `coverage` is as it was when the spool held things back."""
-        if now < self._since + self._job.settle:
-            return True
+        """Whether nothing can be due: `coverage` is as it was, and it is not the time alone that was waited for."""
         coverage = self._tables.find("coverage")
-        return coverage is None or coverage.version == self._held_at
+        if coverage is None:
+            return True
+        return coverage.version == self._held_at and (self._recording or now < self._since + self._job.settle)
 
     def _days(self, now: dt.datetime, days: Sequence[dt.date] | None) -> Iterator[Ran]:
         coverage = self._tables.find("coverage")
         if coverage is None:
             return
         version = coverage.version
-        limit = self._ingested_until(coverage, now) - self._job.settle
+        limit = self._limit(coverage, now)
         table = Table.open(self._root, TABLES[self._job.table])
         for day, instants in self._due(coverage, limit, days):
             app = f"{self._job.table}/{day}"
@@ -163,20 +172,32 @@ class Periodic:
                 yield self._append(table, app, day, fresh)
         if days is None:
             self._held_at = version
+            # What was recorded ends there: an instant beyond is decided upon when more has come.
+            limit = min(limit, newest_received(coverage) + self._job.reach)
             self._since = max(self._since, _floor(limit, self._job.period) + self._job.period)
 
-    def _ingested_until(self, coverage: Table, now: dt.datetime) -> dt.datetime:
-        """Everything received before this time, as far as it became durable, is in the tables."""
-        waiting = _oldest_waiting(self._root, coverage)
-        if waiting is None:
-            return now
+    def _limit(self, coverage: Table, now: dt.datetime) -> dt.datetime:
+        """The last moment that an instant may be due at: everything that belongs before it is in the tables."""
+        job = self._job
+        self._recording = _somebody_records(self._root)
+        waiting, heard = _oldest_waiting(self._root, coverage), newest_received(coverage)
+        until = heard if self._recording else now
+        if waiting is not None:
+            self._tell(waiting, now)
+            until = min(until, waiting.since)
+        limit = until - job.settle
+        reached = [newest(table, "ts") for name in job.sources if (table := self._tables.find(name))]
+        if reached:
+            limit = min(limit, max(reached) - job.settle if self._recording else max(reached) + job.reach)
+        return limit
+
+    def _tell(self, waiting: _Waiting, now: dt.datetime) -> None:
         if now - waiting.since > HELD_MAX and waiting != self._told:
             log.warning(
                 "%s waits for stream %s, whose records since %s are not in the tables; run `lake ingest`",
                 self._job.table, waiting.stream, waiting.since,
             )  # fmt: skip
             self._told = waiting
-        return min(now, waiting.since)
 
     def _append(self, table: Table, app: str, day: dt.date, instants: Sequence[dt.datetime]) -> Ran:
         rows = self._job.rows(self._root, instants)
@@ -218,6 +239,17 @@ def _oldest_waiting(root: Root, coverage: Table) -> _Waiting | None:
             if segment.end_offset > done[segment.stream] and (oldest is None or since < oldest.since):
                 oldest = _Waiting(name, since)
     return oldest
+
+
+def _somebody_records(root: Root) -> bool:
+    """Whether a process has a stream of the spool open for writing."""
+    for name in root.streams():
+        try:
+            with exclusive(root.stream(name) / LOCK_FILE, f"recording into {name}"):
+                pass
+        except BusyError:
+            return True
+    return False
 
 
 def _recorded(coverage: Table, since: dt.datetime) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

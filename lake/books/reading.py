@@ -41,6 +41,8 @@ HEARD_AFTER_US: Final = 2_000_000
 messages of before."""
 BOOK_WORD: Final = "book"
 """Part of the name of every channel of order books."""
+LOSSLESS: Final = frozenset({"clock_jump"})
+"""Causes of rows that tell of something else than missing records."""
 _TEXTS: Final = ("venue", "instrument", "type", "side", "action")
 _COLUMNS: Final = (*_TEXTS, "ts", "recv_ts", "change_id", "prev_change_id", "level", "price", "size")
 _SIDES: Final = pa.array(["bid", "ask"])
@@ -207,9 +209,9 @@ def holes(root: Root) -> Holes:
         return Holes()
     of_all: dict[str, list[tuple[int, int]]] = {}
     of_one: dict[Key, list[tuple[int, int]]] = {}
-    wanted = ["venue", "connection", "instrument", "channel", "start_ts", "end_ts"]
+    wanted = ["venue", "connection", "instrument", "channel", "start_ts", "end_ts", "cause"]
     for row in table.read(wanted).to_pylist():
-        if row["channel"] is not None and BOOK_WORD not in row["channel"]:
+        if row["cause"] in LOSSLESS or (row["channel"] is not None and BOOK_WORD not in row["channel"]):
             continue
         start, end = to_us(row["start_ts"]), to_us(row["end_ts"])
         # What came while a connection was out came over another one, or over the new one.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from lake import delta_log
+from lake.appended import RUN_KEY
 from lake.commit_file import decode
 from lake.datafile import HASH_MODULUS, INGEST_PREFIX, DataFile, parse_path
 from lake.delta import Table
@@ -166,20 +167,34 @@ class Comparison:
         """By partition folder, what the commits after version `since` appended."""
         held = self._state.tables.get(table)
         files: dict[str, list[DataFile]] = defaultdict(list)
+        more: Counter[str] = Counter()
         for version in range(since + 1, held.version + 1) if held else ():
-            for file in _appended_by(held, version):
-                files[file.partition.folder if file.partition else ""].append(file)
-        return {folder: _Sum.of(found) for folder, found in files.items()}
+            added, removed = _ingested_by(held, version)
+            for sign, of in ((1, added), (-1, removed)):
+                for file in of:
+                    more[_folder(file)] += sign * (file.rows + file.dropped)
+            for file in added:
+                if file.origin.startswith(INGEST_PREFIX):
+                    files[_folder(file)].append(file)
+        return {folder: replace(_Sum.of(files[folder]), rows=rows) for folder, rows in more.items()}
 
 
-def _appended_by(table: Table | None, version: int) -> list[DataFile]:
+def _folder(file: DataFile) -> str:
+    return file.partition.folder if file.partition else ""
+
+
+def _ingested_by(table: Table | None, version: int) -> tuple[list[DataFile], list[DataFile]]:
+    """The files that a commit of ingest added and removed (a row may take the place of one held); none of others."""
     assert table is not None
     path = delta_log.commit_path(delta_log.log_folder(table.folder), version)
     try:
-        added = decode(path.read_bytes()).added
+        commit = decode(path.read_bytes())
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptionError(f"{path} cannot be read: {error}") from None
-    return [file for file in map(parse_path, added) if file.origin.startswith(INGEST_PREFIX)]
+    added, removed = ([parse_path(one) for one in of] for of in (commit.added, commit.removed))
+    if RUN_KEY in commit.entry:
+        return added, removed
+    return [file for file in added if file.origin.startswith(INGEST_PREFIX)], []
 
 
 def _named(manifest: Manifest, gone: Sequence[str]) -> str:

@@ -61,7 +61,8 @@ class ColumnSpec:
 class TableSpec:
     """One table of the lake.
 
-    `natural_key` says which rows are the same tick. `sort_key` is the order of rows at rest.
+    `natural_key` says which rows are the same tick: no row that differs from another in what the venue said may share
+    its key. `position` is the column that only counts the rows of one message. `sort_key` is the order of rows at rest.
     `partitioned` tables live in folders `date=/family=`, the others in one folder. `stats` are the columns
     whose minimum, maximum and null count go into the Delta log. With the `period` month, `date` is the first of
     the row's month: for tables whose days would be too small for files of their own. Rows of `streamed` tables
@@ -81,6 +82,7 @@ class TableSpec:
     streamed: bool = False
     derived: bool = False
     prefer: str | None = None
+    position: str | None = None
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:

@@ -101,7 +101,8 @@ SPECS: Final = (
         doc="Every trade. A combo's trade appears on the combo and again on each leg (combo_id). The venue tells of a "
         "liquidation only an hour later: of two rows of one trade the one that tells is kept.",
         columns=_TRADES,
-        natural_key=("venue", "instrument", "trade_id"),
+        # Two sources that give one id another price, size or side contradict each other: both rows stay.
+        natural_key=("venue", "instrument", "trade_id", "price", "size", "side"),
         sort_key=("venue", "instrument", "ts", "trade_seq", "recv_ts"),
         streamed=True,
         prefer="liquidation",
@@ -111,7 +112,8 @@ SPECS: Final = (
         doc="Order book: one row per level of every snapshot and change message.",
         columns=_BOOK,
         # Two connections may be told of the same change from different ones on: these are two messages.
-        natural_key=("venue", "instrument", "type", "change_id", "prev_change_id", "level"),
+        natural_key=tuple(name for name in as_sent(_BOOK) if name != "level"),
+        position="level",
         sort_key=("venue", "instrument", "ts", "change_id", "type", "prev_change_id", "level", "recv_ts"),
         streamed=True,
     ),

@@ -1,7 +1,7 @@
 """Importing files: each file in a form is a stream of its own, known by its content, and its rows are landed once.
 
 A file that was imported in the same form before, whole or in part, is known by its hash: only what is missing is
-added. Trades that the lake has from elsewhere are dropped as duplicates by compaction.
+added. Rows that the lake has from elsewhere are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from pipeline.importing.refusals import Refusal, common_fault
 from pipeline.importing.rows import Made, RowMaker
 from pipeline.importing.words import VENUE
 from pipeline.landing import Landing
-from pipeline.versions import changed_versions
 
 BATCH_BYTES: Final = 32 << 20
 """Text that becomes one commit, about: some 300,000 rows."""
@@ -193,18 +192,16 @@ def _land(root: Root, target: Landing, table: str, piece: Piece, made: Made, lin
     reach("import:after_quarantine")
     offsets = pa.array(np.full(len(made.rows), piece.first, np.int64))
     decoded = made.rows.append_column(OFFSET, offsets)
-    held, missing = target.held(table, decoded, piece.end), target.missing(table, decoded)
-    if table == "instruments" and len(missing):
-        missing = changed_versions(target.table(table), missing)
-    rows = held + len(missing)
-    repeated = made.repeated + len(made.rows) - rows
     total = Chunk(piece.first, piece.end, made.first_us * US_IN_NS, made.last_us * US_IN_NS)
-    total.counts = Counter(imported=piece.end - piece.first, rejected=len(made.refused), repeated=repeated)
-    total.counts[f"rows_{table}"] = rows
-    target.append(table, missing, total)
+    total.counts = Counter(
+        imported=piece.end - piece.first, rejected=len(made.refused), repeated=made.repeated
+    )
+    with target.in_turn():
+        target.append(table, target.look_up(table, decoded, total), total)
     reach("import:after_rows")
     target.cover(total)
-    return rows, repeated
+    rows = total.counts[f"rows_{table}"]
+    return rows, made.repeated + len(made.rows) - rows
 
 
 def _quarantine(root: Root, stream: str, first: int, line: int, refused: Mapping[int, Refusal]) -> None:

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from lake.content import content_hash
 from lake.datafile import FINISHED, HASH_MODULUS, DataFile
 from lake.delta import Table
+from lake.duplicates import drop_duplicates
 from lake.file_pruning import STATISTICS_TOLERANCE
-from lake.parquet import drop_duplicates, is_in_order
+from lake.parquet import is_in_order
 from lake.root import Root
 from lake.schema import Encoding, TableSpec
 from lake.seal import broken_seal

@@ -17,6 +17,7 @@ from lake.locks import exclusive
 from lake.root import Root, open_root
 from lake.schema import TABLES
 from lake.spool import SpoolSettings, SpoolWriter
+from lake.spool.writer import LOCK_FILE
 from lake.views import query
 from pipeline.periodic import Periodic, PeriodicJob, Ran
 
@@ -104,6 +105,72 @@ def test_an_instant_waits_until_what_belongs_to_it_has_settled(root: Root) -> No
     periodic = Periodic(root, job())
     assert periodic.run(MIDNIGHT + 29 * dt.timedelta(seconds=1)) == []
     assert [ran.last for ran in periodic.run(MIDNIGHT + 30 * dt.timedelta(seconds=1))] == [MIDNIGHT]
+
+
+@pytest.mark.parametrize("wrong", [MINUTE, -HOUR, 24 * HOUR, -24 * HOUR])
+def test_while_somebody_records_the_machines_clock_is_not_asked(root: Root, wrong: dt.timedelta) -> None:
+    made: list[tuple[dt.datetime, dt.datetime]] = []
+    heard = MIDNIGHT
+
+    def rows(root: Root, instants: Sequence[dt.datetime]) -> pa.Table:
+        made.extend((instant, heard) for instant in instants)
+        return rows_of(root, instants)
+
+    periodic = Periodic(root, job(rows=rows))
+    with exclusive(root.stream("deribit") / LOCK_FILE, "recording"):
+        for minute in range(150):
+            heard = MIDNIGHT - 20 * MINUTE + minute * MINUTE
+            cover(root, heard - MINUTE, heard, offset=minute + 1)
+            # The clock is wrong for a minute before the hour, and for a minute after it.
+            off = wrong if minute in (19, 21, 80, 81, 82) else dt.timedelta(0)
+            for seconds in (0, 20, 40):
+                periodic.run_some(heard + off + dt.timedelta(seconds=seconds))
+    assert held(root) == hours(0, 1, 2)
+    assert made == [(instant, instant + MINUTE) for instant in hours(0, 1, 2)], (
+        "none too early, none too late"
+    )
+
+
+def test_an_instant_waits_for_the_venues_own_time(root: Root) -> None:
+    cover(root, MIDNIGHT - HOUR / 2, MIDNIGHT + 26 * HOUR)  # by a clock that was a day ahead
+    quotes = TABLES["quotes"]
+    row = dict.fromkeys(quotes.names) | {"venue": "deribit", "instrument": "BTC-PERPETUAL"}
+    row |= {
+        "ts": MIDNIGHT + HOUR,
+        "recv_ts": MIDNIGHT + HOUR,
+        "date": MIDNIGHT.date(),
+        "family": "btc_perpetual",
+    }
+    rows = pa.Table.from_pylist([row], schema=quotes.delta_schema)
+    Table.open(root, quotes).append(rows, app="deribit@a", version=1, origin="i.deribit.a.1")
+    Periodic(root, job(sources=("quotes",))).run(MIDNIGHT + 27 * HOUR)
+    assert held(root) == hours(0, 1)
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer(root: Root) -> None:
+    cover(root, MIDNIGHT - HOUR / 2, MIDNIGHT + HOUR)
+    tries = 0
+
+    def failing(root: Root, instants: Sequence[dt.datetime]) -> pa.Table:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise CommitUnknownError("the disk is away")
+        return rows_of(root, instants)
+
+    periodic = Periodic(root, job(rows=failing))
+    periodic.run_some(MIDNIGHT + 25 * HOUR)
+    periodic.run_some(MIDNIGHT + 2 * HOUR)
+    assert held(root) == hours(0, 1)
+
+
+def test_a_clock_a_day_ahead_passes_nothing_over(root: Root) -> None:
+    cover(root, MIDNIGHT - HOUR / 2, MIDNIGHT + HOUR)
+    periodic = Periodic(root, job())
+    periodic.run_some(MIDNIGHT + 25 * HOUR)
+    cover(root, MIDNIGHT + HOUR, MIDNIGHT + 3 * HOUR + MINUTE, offset=2)
+    periodic.run_some(MIDNIGHT + 3 * HOUR + MINUTE)
+    assert held(root) == hours(0, 1, 2, 3)
 
 
 def test_an_instant_waits_for_every_stream_whose_spool_holds_older_records(root: Root) -> None:

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake import parquet
+from lake import duplicates, parquet
 from lake.content import content_hash
-from lake.parquet import drop_duplicates, sort_rows, write_file
+from lake.duplicates import drop_duplicates, repeats
+from lake.parquet import sort_rows, write_file
 from lake.schema import TABLES, TableSpec
 from tests.store.rows import DAY_US, stored_quotes, trades
 
@@ -57,10 +58,19 @@ def test_many_distinct_names_sort_too() -> None:
 
 
 def test_the_first_received_of_equal_keys_stays() -> None:
-    rows = trades(["7", "8", "7", "7"], [300, 200, 100, 100], price=[1.0, 2.0, 3.0, 4.0])
+    rows = trades(["7", "8", "7", "7"], [300, 200, 100, 100], iv=[1.0, 2.0, 3.0, 4.0])
     kept, dropped = drop_duplicates(rows, TRADES)
     assert dropped == 2
-    assert kept["price"].to_pylist() == [2.0, 3.0]
+    assert kept["iv"].to_pylist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("price", [1.0, 2.0]), ("size", [1.0, 2.0]), ("side", ["buy", "sell"])]
+)
+def test_rows_of_one_trade_that_contradict_each_other_both_stay(column: str, values: list[Any]) -> None:
+    rows = trades(["7", "7", "7"], [0, 1, 2], **{column: [*values, values[0]]})
+    kept, dropped = drop_duplicates(rows, TRADES)
+    assert (kept[column].to_pylist(), dropped) == (values, 1)
 
 
 def test_quotes_are_equal_only_if_all_that_the_venue_sent_is() -> None:
@@ -94,8 +104,72 @@ def test_messages_that_lead_to_the_same_change_from_different_ones_stay_whole() 
     assert (told, dropped) == ([(10, 1.0), (10, 2.0), (10, 3.0), (12, 2.0), (12, 4.0)], 3)
 
 
+def book_message(recv_us: int, *levels: tuple[int, str, float, float]) -> list[dict[str, Any]]:
+    """A change with these levels: position, side, price, size."""
+    return [
+        {
+            "venue": "deribit", "instrument": "BTC-PERPETUAL", "ts": DAY_US, "recv_ts": DAY_US + recv_us,
+            "type": "change", "change_id": 15, "prev_change_id": 10, "level": level, "side": side,
+            "action": "change", "price": price, "size": size,
+        }
+        for level, side, price, size in levels
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_levels_of_a_book_are_told_apart_by_what_they_say_and_not_by_their_position(in_order: bool) -> None:
+    a, b, c = ("bid", 1.0, 5.0), ("ask", 2.0, 5.0), ("ask", 3.0, 1.0)
+    one = book_message(0, (0, *a), (1, *b))
+    moved = book_message(7, (0, *b), (1, *a), (2, *c))
+    rows = sort_rows(pa.Table.from_pylist(one + moved, schema=BOOK.arrow_schema), BOOK)
+    kept, dropped = drop_duplicates(rows, BOOK, in_order=in_order)
+    assert sorted((row["side"], row["price"]) for row in kept.to_pylist()) == [
+        ("ask", 2.0),
+        ("ask", 3.0),
+        ("bid", 1.0),
+    ]
+    assert dropped == 2
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_what_one_message_says_twice_stays_twice_and_is_the_same_in_its_copy(in_order: bool) -> None:
+    there, back = ("bid", 1.0, 5.0), ("bid", 1.0, 6.0)
+    one = book_message(0, (0, *there), (1, *back), (2, *there))
+    copy = book_message(7, (0, *there), (1, *back), (2, *there))
+    rows = sort_rows(pa.Table.from_pylist(one + copy, schema=BOOK.arrow_schema), BOOK)
+    kept, dropped = drop_duplicates(rows, BOOK, in_order=in_order)
+    assert kept["size"].to_pylist() == [5.0, 6.0, 5.0]
+    assert dropped == 3
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.sampled_from([None, "T"])), max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.sampled_from([None, "T"])),
+        min_size=1,
+        max_size=30,
+    ),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_held_row_stays_unless_a_new_one_tells_more(
+    ours: list[tuple[str, int, str | None]], theirs: list[tuple[str, int, str | None]]
+) -> None:
+    def made(rows: list[tuple[str, int, str | None]]) -> pa.Table:
+        return trades([r[0] for r in rows], [r[1] for r in rows], liquidation=[r[2] for r in rows])
+
+    held = drop_duplicates(made(ours), TRADES)[0] if ours else made(theirs[:1]).slice(0, 0)
+    found = repeats(held, made(theirs), TRADES)
+    tells = {row["trade_id"]: row["liquidation"] is not None for row in held.to_pylist()}
+    stays = {held["trade_id"][int(n)].as_py() for n in found.superseded}
+    assert stays == {
+        key for key, told in tells.items() if not told and any(k == key and word for k, _, word in theirs)
+    }
+    kept = [key for (key, *_), dropped in zip(theirs, found.dropped, strict=True) if not dropped]
+    assert sorted(kept) == sorted({key for key, *_ in theirs} - (tells.keys() - stays))
+
+
 def test_rows_whose_hashes_collide_are_both_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "row_hashes", lambda rows, _columns: np.zeros(rows.num_rows, np.uint64))
+    monkeypatch.setattr(duplicates, "row_hashes", lambda rows, _columns: np.zeros(rows.num_rows, np.uint64))
     kept, dropped = drop_duplicates(trades(["1", "2", "1"], [0, 1, 2]), TRADES)
     assert (kept["trade_id"].to_pylist(), dropped) == (["1", "2"], 1)
 
