@@ -84,7 +84,7 @@ def sort_by(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
 
 def is_in_order(rows: pa.Table, key: tuple[str, ...]) -> bool:
     """Whether `rows` are sorted by `key` already."""
-    return _is_identity(_order(rows, key))
+    return _is_identity(row_order(rows, key))
 
 
 def write_file(

@@ -81,7 +81,7 @@ def test_orders_reach_the_process_and_stop_completes_the_account(tmp_path: Path)
         async with Client(process.ws_url) as client:
             await client.call("public/subscribe", channels=["ticker.BTC-PERPETUAL.100ms"])
             collecting = asyncio.create_task(client.collect(1_000_000))
-            sent = (await asyncio.to_thread(process.wait_finished, PATIENCE_S))["sent"]
+            sent = int((await asyncio.to_thread(process.wait_finished, PATIENCE_S))["sent"])
             while len(client.frames) < sent:
                 await asyncio.sleep(POLL_S)
             collecting.cancel()
