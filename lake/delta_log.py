@@ -187,7 +187,7 @@ def _move(path: Path, quarantine: Path, reason: str) -> Repair:
 def _check_chain(log: Path, commits: list[int], checkpoints: list[int]) -> None:
     start = checkpoints[-1] + 1 if checkpoints else 0
     needed = [v for v in commits if v >= start]
-    if needed and needed != list(range(start, needed[-1] + 1)):
+    if needed and (needed[0] != start or needed[-1] - start != len(needed) - 1):
         raise CorruptionError(
             f"{log}: commits between {start} and {needed[-1]} are missing; restore the table from backup"
         )

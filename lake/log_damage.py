@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -143,9 +144,9 @@ def _problems(root: Root, table: str, seen: _Seen, known: dict[int, bytes]) -> I
         if not (_is_known(path) or is_staging(path)):
             yield f"{path}: is no file of a log"
     first = head.first if head is not None else min(versions, default=0)
-    holes = sorted({*range(first, newest + 1)} - set(versions))
+    holes = list(_holes(versions, first, newest))
     if holes:
-        yield f"{log}: {_named(holes)} missing"
+        yield f"{log}: {', '.join(holes)} missing"
         return
     try:
         state = yield from _replayed(log, contents, checkpoints)
@@ -234,10 +235,13 @@ def _is_known(path: Path) -> bool:
     )
 
 
-def _named(versions: list[int]) -> str:
-    if len(versions) == 1:
-        return f"commit {versions[0]} is"
-    return f"{len(versions)} commits between {versions[0]} and {versions[-1]} are"
+def _holes(versions: list[int], first: int, newest: int) -> Iterator[str]:
+    """What is missing between the commits `first` and `newest`, in words; a made-up name may lie any distance ahead."""
+    for before, after in pairwise([first - 1, *(v for v in versions if first <= v <= newest), newest + 1]):
+        if after - before == 2:
+            yield f"commit {before + 1} is"
+        elif after - before > 2:
+            yield f"commits {before + 1} to {after - 1} are"
 
 
 def _label(add: Mapping[str, Any]) -> _Label:

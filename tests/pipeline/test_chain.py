@@ -84,7 +84,7 @@ def test_a_row_is_the_last_quote_at_or_before_the_hour_by_the_venues_time(root: 
     assert (call["mark_iv"], call["delta"], call["underlying_price"]) == (32.0, 0.5, 76000.5)
     assert call["recv_ts"] == NOON + 2 * SECOND
     assert (put["quote_ts"], put["mark_iv"], put["delta"]) == (NOON, 41.0, None)
-    assert (call["family"], call["date"]) == ("btc_option", MIDNIGHT.date().replace(day=1))
+    assert (call["family"], call["date"]) == ("btc_option", MIDNIGHT.date())
 
 
 def test_stale_quotes_and_what_is_no_option_have_no_row(root: Root) -> None:

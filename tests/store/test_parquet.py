@@ -185,11 +185,12 @@ def test_one_row_of_each_key_stays_whatever_comes(rows: list[tuple[str, int]]) -
 
 
 def test_a_table_without_receive_time_keeps_the_first_row() -> None:
-    seen = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
-    row = {"venue": "deribit", "instrument": "X", "valid_from": seen, "kind": "option"}
-    spec = TABLES["instruments"]
-    rows = pa.Table.from_pylist([{**row, "strike": n} for n in (1.0, 2.0)], schema=spec.arrow_schema)
-    assert drop_duplicates(rows, spec)[0]["strike"].to_pylist() == [1.0]
+    noon = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+    row = {"venue": "deribit", "instrument": "X", "ts": noon, "expiration_ts": noon, "perpetual": "Y"}
+    row |= dict.fromkeys(("future_price", "perpetual_price", "annualised"), 1.0) | {"contango": True}
+    spec = TABLES["basis"]
+    rows = pa.Table.from_pylist([{**row, "basis": n} for n in (1.0, 2.0)], schema=spec.arrow_schema)
+    assert drop_duplicates(rows, spec)[0]["basis"].to_pylist() == [1.0]
 
 
 @pytest.mark.parametrize("purpose", ["ingest", "compact"])
