@@ -6,6 +6,7 @@ The table in docs/proof.md is this one; `test_tampering` proves each of its cell
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,12 +57,13 @@ def replace(path: Path, old: Path) -> None:
     shutil.copy2(old, path)
 
 
+YESTERDAY: Final = "of yesterday"
 HARMS: Final[dict[str, Harm]] = {
     "removed": remove,
     "cut short": truncate,
     "a bit flipped": flip,
     "doubled": double,
-    "of yesterday": replace,
+    YESTERDAY: replace,
 }
 
 
@@ -75,6 +77,8 @@ class Kind:
     newest: bool = False
     closed: bool = False
     """To be found in the lake whose recorder was stopped."""
+    changes: bool = False
+    """Whether a file of this name may have been another one yesterday."""
 
 
 def all_free(reason: str) -> dict[str, str]:
@@ -92,19 +96,38 @@ KINDS: Final = (
     Kind("newest commit", "tables/gaps/_delta_log/*.json", newest=True),
     Kind("newest commit of `coverage`", "tables/coverage/_delta_log/*.json", newest=True),
     Kind("earlier commit", "tables/quotes/_delta_log/*1.json"),
-    Kind("head", "heads/trades.json"),
+    Kind("head", "heads/trades.json", changes=True),
+    Kind("manifest", "manifests/????-??-??.json", newest=True, changes=True),
+    Kind("manifest before it was renewed", "manifests/*.r1.json"),
+    Kind(
+        "head of the manifests",
+        "heads/manifests.json",
+        {YESTERDAY: "names fewer manifests than there are"},
+        changes=True,
+    ),
     Kind("segment that is in the tables", "spool/*/*.seg", {h: SPARE for h in HARMS if h != "doubled"}),
     Kind("segment that waits", "spool/*/*.seg", newest=True),
     Kind("segment being written", "spool/*/*.open"),
     Kind("`stream.json`", "spool/*/stream.json"),
     Kind(
-        "`closed.json`", "spool/*/closed.json", {"removed": "says only that the stop was clean"}, closed=True
+        "`closed.json`",
+        "spool/*/closed.json",
+        {"removed": "says only that the stop was clean"},
+        closed=True,
+        changes=True,
     ),
     Kind("refused records", "quarantine/ingest/*/*.jsonl", {"doubled": MORE}),
     Kind("beat", f"run/{COLLECT}-*.json", all_free(BEAT)),
     Kind("what was proven last", "run/verified.json", all_free(NEXT_READ)),
     Kind("lock", "locks/*.lock", all_free(NOTHING)),
 )
+
+
+_COUNTER: Final = re.compile(
+    rb'("(?:timestamp|trade_seq|change_id|prev_change_id)":|"trade_id":"(?:[A-Z]+-)?)(\d+)'
+)
+CLOSED: Final = dt.timedelta(days=40)
+"""After which every day, and the month, of what was recorded now is over."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +151,11 @@ FOLDERS: Final = (
     Folder("a table and its head", ("tables/gaps", "heads/gaps.json"), older=True),
     Folder("all tables", ("tables",), older=False),
     Folder("all tables", ("tables",), older=True),
+    Folder("manifests", ("manifests",), older=False),
+    Folder("manifests", ("manifests",), older=True),
     Folder("all heads", ("heads",), older=False),
     Folder("all heads", ("heads",), older=True),
-    Folder(
-        "tables and heads",
-        ("tables", "heads"),
-        True,
-        "the spool holds what is missing: `lake ingest` goes on",
-    ),
+    Folder("tables and heads", ("tables", "heads"), older=True),
     Folder("the spool", ("spool",), older=False),
     Folder("the spool", ("spool",), older=True),
     Folder("the quarantine", ("quarantine",), older=False),
@@ -166,25 +186,35 @@ def build(folder: Path) -> Lakes:
     frames = durable_frames(root)
     _record(root, frames[:40])
     ingest(root, IngestSettings(records_per_commit=300))
-    compact(root, days=[dt.datetime.now(dt.UTC).date()], tables=["quotes", "trades", "instruments"])
+    compact(root, now=dt.datetime.now(dt.UTC) + CLOSED)
     derive_bars(root)
     verify(root, remember=True)
     yesterday = _copy(root, folder / "yesterday")
-    _record(root, frames[40:90])
+    _record(root, [_later(frame, 1) for frame in frames[:50]])
     ingest(root)
+    compact(root, now=dt.datetime.now(dt.UTC) + CLOSED)
+    _record(root, [_later(frame, 2) for frame in frames[:300]])
+    ingest(root)
+    derive_bars(root)
+    later = [_later(frame, 3) for frame in frames[:40]]
     with SpoolWriter(root.stream(STREAM)) as writer:
-        for frame in frames[90:110]:
+        for frame in later[:20]:
             writer.append(frame)
         writer.rotate()
         writer.flush()
-        writer.append(frames[110])
+        writer.append(later[20])
         writer.flush()
-        for frame in frames[111:130]:
+        for frame in later[21:]:
             writer.append(frame)
         writer.flush()
         _beat(root, writer)
         recording = _copy(root, folder / "recording")
     return Lakes(recording, root, yesterday)
+
+
+def _later(frame: bytes, times: int) -> bytes:
+    """The frame as the venue might send it some seconds later: another time, another trade, another change."""
+    return _COUNTER.sub(lambda found: found[1] + str(int(found[2]) + times * 5_000).encode(), frame)
 
 
 def _record(root: Root, frames: list[bytes]) -> None:
@@ -226,9 +256,11 @@ def rendered() -> str:
         return f"free ({notes.index(reason) + 1})"
 
     lines = [f"| one file | {' | '.join(HARMS)} |", f"|---|{'---|' * len(HARMS)}"]
-    lines += [
-        f"| {kind.name} | {' | '.join(cell(kind.free.get(harm)) for harm in HARMS)} |" for kind in KINDS
-    ]
+    for kind in KINDS:
+        cells = [
+            "–" if harm == YESTERDAY and not kind.changes else cell(kind.free.get(harm)) for harm in HARMS
+        ]
+        lines.append(f"| {kind.name} | {' | '.join(cells)} |")
     lines += ["", "| whole folders | what | |", "|---|---|---|"]
     for one in FOLDERS:
         lines.append(
