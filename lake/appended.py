@@ -99,7 +99,7 @@ def streams(table: Table) -> set[str]:
     if checkpoints:
         path = delta_log.checkpoint_path(log, checkpoints[-1])
         with delta_errors(f"reading {path}"):
-            apps = pc.struct_field(pq.read_table(path, columns=["txn"])["txn"], "appId")
+            apps = pc.struct_field(pq.read_table(path, columns=["txn"], partitioning=None)["txn"], "appId")
         found |= {str(app) for app in pc.unique(apps.cast(pa.string())).to_pylist() if app}
     since = checkpoints[-1] if checkpoints else -1
     for version in delta_log.commit_versions(log):

@@ -222,7 +222,7 @@ def _replayed(
 
 
 def _at_checkpoint(path: Path) -> _State:
-    actions = pq.read_table(path, columns=["add", "txn"]).to_pylist()
+    actions = pq.read_table(path, columns=["add", "txn"], partitioning=None).to_pylist()
     adds = [action["add"] for action in actions if action["add"] and action["add"]["path"] is not None]
     txns = [action["txn"] for action in actions if action["txn"] and action["txn"]["appId"] is not None]
     return _State({add["path"]: _label(add) for add in adds}, {txn["appId"]: txn["version"] for txn in txns})

@@ -85,6 +85,6 @@ def _commit(path: Path) -> Commit:
 
 
 def _in_checkpoint(path: Path) -> dict[str, int]:
-    found = pq.read_table(path, columns=["txn.appId", "txn.version"], partitioning=None)["txn"].to_pylist()
+    found = pq.read_table(path, columns=["txn"], partitioning=None)["txn"].to_pylist()
     named = [(entry["appId"], entry["version"]) for entry in found if entry]
     return {name: int(end) for name, end in named if name is not None and APPLICATION.fullmatch(name)}

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from lake import appended
+from lake.durable import make_dirs
 from lake.errors import BusyError, CorruptionError
 from lake.locks import exclusive
 from lake.root import Root
 from lake.schema import COUNTED
 from lake.spool import SegmentInfo, sealed_segments
-from lake.spool.identity import begin_epoch, begun_after, read_identity
+from lake.spool.identity import begin_epoch, read_identity
 from lake.spool.restamp import restamp
 from lake.spool.writer import LOCK_FILE
 from lake.tables import Tables
@@ -91,6 +92,15 @@ def end_epochs(root: Root, name: str, kept: Known, *, abandoned: bool) -> None:
         if name.endswith(IMPORT_SUFFIX) and target.committed < target.covered:
             continue  # importing the file again brings what a table lacks
         catch_up(target, end, ended=True)
-        if stream == newest and end > segments[-1].end_offset and begun_after(folder) != newest:
-            with exclusive(folder / LOCK_FILE, f"recording into {folder.name}"):
-                begin_epoch(folder, newest)
+        if name.endswith(IMPORT_SUFFIX):
+            continue
+        spooled = segments[-1].end_offset if stream == newest else 0
+        if end > spooled and newest in (stream, None) and read_identity(folder) in (stream, None):
+            _begin_anew(folder, stream)
+
+
+def _begin_anew(folder: Path, after: str) -> None:
+    """What the spool holds of stream id `after`, or held, is behind the tables: nothing more is to come of it."""
+    make_dirs(folder)
+    with exclusive(folder / LOCK_FILE, f"recording into {folder.name}"):
+        begin_epoch(folder, after)

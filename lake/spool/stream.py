@@ -73,7 +73,8 @@ def open_stream(folder: Path, ask: AskTables = nothing_known) -> StreamState:
     newest = take_apart(paths[-1]) if paths else None
     closed_offset = closed_at(folder)
     identity = read_identity(folder)
-    begun = newest is not None and identity is not None and begun_after(folder) == newest.stream
+    after = begun_after(folder)
+    begun = identity is not None and after is not None and (newest is None or newest.stream == after)
     stream: str | None
     end_offset: int | None
     if begun:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from lake.delta_commit import COMMITS_PER_CHECKPOINT
+from lake.delta_log import checkpoint_versions, log_folder
 from lake.errors import CorruptionError
 from lake.root import open_root
 from lake.spool import SpoolWriter, sealed_segments
@@ -113,6 +115,20 @@ def test_what_an_older_table_lacks_and_the_spool_has_no_more_is_on_record(tmp_pa
     assert verify(lake.root).problems == []
     assert lake.unaccounted() == []
     assert "restored" in causes(lake)
+    goes_on_whole(lake)
+
+
+def test_coverage_is_made_again_also_where_checkpoints_stand_for_commits(tmp_path: Path) -> None:
+    lake = small_lake(tmp_path / "lake")
+    for _ in range(COMMITS_PER_CHECKPOINT + 3):
+        lake.record(TRADES)
+    lake.ingest()
+    assert checkpoint_versions(log_folder(lake.root.table("trades")))
+    assert verify(lake.root).problems == []
+    shutil.rmtree(lake.root.table("coverage"))
+    is_noticed(lake)
+    lake.ingest()
+    assert verify(lake.root).problems == []
     goes_on_whole(lake)
 
 

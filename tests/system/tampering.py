@@ -258,7 +258,8 @@ def rendered() -> str:
     lines = [f"| one file | {' | '.join(HARMS)} |", f"|---|{'---|' * len(HARMS)}"]
     for kind in KINDS:
         cells = [
-            "–" if harm == YESTERDAY and not kind.changes else cell(kind.free.get(harm)) for harm in HARMS
+            "\N{EN DASH}" if harm == YESTERDAY and not kind.changes else cell(kind.free.get(harm))
+            for harm in HARMS
         ]
         lines.append(f"| {kind.name} | {' | '.join(cells)} |")
     lines += ["", "| whole folders | what | |", "|---|---|---|"]
