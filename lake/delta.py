@@ -32,6 +32,7 @@ from lake.delta_commit import (
     commit_lock,
     ready_to_write,
     remove_action,
+    settle_quietly,
     transaction,
 )
 from lake.delta_errors import delta_errors
@@ -96,8 +97,12 @@ class Table:
 
     @classmethod
     def find(cls, root: Root, spec: TableSpec) -> Table | None:
-        """The table for reading, or None where nothing has ever been ingested into it; changes nothing."""
-        return cls(root, spec) if delta_log.exists(root.table(spec.name)) else None
+        """The table for reading, or None where nothing has ever been ingested into it; a commit that a crash cut short
+        is completed or taken back first, where that can be done."""
+        if not delta_log.exists(root.table(spec.name)):
+            return None
+        settle_quietly(root, spec)
+        return cls(root, spec)
 
     def pin(self) -> int:
         """From now on see the table as it is now, whatever is committed; returns the version. For readers only."""

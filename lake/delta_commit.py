@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,14 +29,15 @@ from lake.datafile import DataFile, Partition, parse_path
 from lake.delta_errors import delta_errors
 from lake.delta_view import DeltaView, first_actions
 from lake.durable import disk_full_told, make_dirs
-from lake.errors import BusyError, CommitFailedError, CommitUnknownError, LakeError
+from lake.errors import BusyError, CommitFailedError, CommitUnknownError, CorruptionError, LakeError
 from lake.heads import previous_hash, renew_head
 from lake.leases import InUseError, no_readers
 from lake.locks import exclusive
 from lake.parquet import FileStats
 from lake.root import Root
 from lake.schema import TableSpec
-from lake.swap import UPKEEP, Swap
+from lake.swap import PENDING, UPKEEP, Swap
+from lake.tidying import retire_unnamed
 
 COMMITS_PER_CHECKPOINT: Final = 50
 LOCK_WAIT_SECONDS: Final = 60.0
@@ -122,8 +124,26 @@ def ready_to_write(root: Root, spec: TableSpec) -> list[delta_log.Repair]:
             _logger.info("table %s: what a crash had cut short is settled: %s", spec.name, settled)
         if not delta_log.exists(folder):
             _create(swap, spec)
+        if repairs:  # what a torn commit had added stays behind
+            retire_unnamed(root, spec.name, DeltaView(root, spec).active_paths(), math.inf)
         renew_head(root, spec.name)
     return repairs
+
+
+def settle_quietly(root: Root, spec: TableSpec) -> None:
+    """Complete or take back what a crash cut short, where anything is pending and nobody is writing just now.
+
+    Whoever looks at a table first after a crash does it, so that no reader finds a commit half carried out.
+    """
+    if not (root.staging / spec.name / PENDING).exists():
+        return
+    try:
+        with exclusive(root.locks / f"table-{spec.name}.lock", f"committing to table {spec.name}"):
+            Swap(root, spec.name).settle(lambda: DeltaView(root, spec).active_paths())
+    except BusyError:
+        return  # a writer is at work
+    except (OSError, CorruptionError) as error:  # a lake that is only to be read, or whose note is rotten
+        _logger.info("table %s: what is pending stays so: %s", spec.name, error)
 
 
 def _create(swap: Swap, spec: TableSpec) -> None:

@@ -39,7 +39,7 @@ from lake.tidying import files_below
 ATTEMPTS: Final = 20
 PAUSE_SECONDS: Final = 0.05
 _TEMPORARY: Final = re.compile(r"\..*\.tmp")
-_IN_STAGING: Final = re.compile(rf"{re.escape(PENDING)}(\.copy)?|\.exchange\.\d+(/.*)?|{SWAP}(/.*)?")
+_IN_STAGING: Final = re.compile(rf"{re.escape(PENDING)}(\.copy)?|\.exchange\.\d+(/.*)?|{SWAP}(-\d+)?(/.*)?")
 _Label: TypeAlias = tuple[int, tuple[tuple[str, Any], ...]]
 
 

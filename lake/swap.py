@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,8 @@ from lake.root import Root
 
 PENDING: Final = "pending.json"
 SWAP: Final = "swap"
+LISTED_SECONDS: Final = 60.0
+"""So long a folder that was exchanged keeps the names of its files: who was listing it is to see all of them."""
 UPKEEP: Final = b'{"upkeep":true}\n'
 """What is pending while checkpoints are made or commits expire: the head is to be written anew."""
 
@@ -122,6 +125,7 @@ class Swap:
                 (self.staging / path).rename(self.live / path)
         for path in commit.removed:
             self._retire(path)
+        self._put_aside(version)
         self._clear()
         for folder in [*folders, *(self.retired / _folder(path) for path in _one_each(commit.removed))]:
             fsync_dir(folder)
@@ -196,16 +200,29 @@ class Swap:
         fsync_dir(self.staging)
 
     def _retire(self, path: str) -> None:
-        for place in (self._prepared / Path(path).name, self.live / path):
-            if place.exists():
-                make_dirs((self.retired / path).parent)
-                place.rename(self.retired / path)
-                reach("delta:after_move_out")
+        target = self.retired / path
+        make_dirs(target.parent)
+        exchanged = self._prepared / Path(path).name
+        if exchanged.exists() and not target.exists():
+            os.link(exchanged, target)
+        elif (self.live / path).exists():
+            (self.live / path).rename(target)
+        reach("delta:after_move_out")
+
+    def _put_aside(self, version: int) -> None:
+        """The folder that was exchanged, with all its names: somebody may be listing it just now."""
+        if self._prepared.exists():
+            os.utime(self._prepared)
+            self._prepared.rename(self.staging / f"{SWAP}-{version}")
 
     def _clear(self) -> None:
-        """What is left in the prepared folder are second names of files that are in the table."""
+        """What is left in these folders are second names of files that are in the table or retired."""
         if self._prepared.exists():
             shutil.rmtree(self._prepared)
+        if self.staging.is_dir():
+            for folder in self.staging.glob(f"{SWAP}-*"):
+                if folder.stat().st_mtime < time.time() - LISTED_SECONDS:
+                    shutil.rmtree(folder)
 
     def _folders(self, paths: Iterable[str]) -> set[Path]:
         return {folder for path in paths if (folder := self.live / _folder(path)).is_dir()}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import pyarrow as pa
 import pyarrow.types as pat
 
+from lake.delta_log import exists
 from lake.derived_views import DERIVED_VIEWS
 from lake.errors import CorruptionError, LakeError, LimitExceededError, QueryError
 from lake.exact import as_sent_sql
@@ -222,7 +223,7 @@ class Connection:
         nodes = plan(self._planner, inner, parameters)
         check_plan(nodes)
         for name, scans in sorted(planned_scans(nodes, inner, TABLES).items()):
-            if lease := take_lease(self._root, name):
+            if exists(self._root.table(name)) and (lease := take_lease(self._root, name)):
                 self._leases.append(lease)
             table = self._tables.find(name)
             paths = prune(table.listing(), scans, TABLES[name].period) if table else []

@@ -175,6 +175,7 @@ def test_every_setting_can_be_given_as_text(
     """Its default, or a value of its kind, comes back from the file and from the environment."""
     certificates = ssl.get_default_verify_paths().cafile or certifi_file()
     given = {"ca_file": certificates, "proxy": "http://proxy:3128", "url": "https://monitor.example/x"}
+    given |= {"temp": str(tmp_path), "memory": "1GB", "key_file": certificates}
     for top, cls in sections().items():
         for section, key in leaves(top, cls):
             default: Any = cls()

@@ -26,6 +26,13 @@ def has_keys(spec: TableSpec) -> bool:
     return spec.name != "book" and set(spec.natural_key) < set(spec.names) - {NOT_COMPARED}
 
 
+def _identity(spec: TableSpec) -> tuple[str, ...]:
+    """The columns that name a row. The key of trades also has what two sources might say differently of one."""
+    if "trade_id" in spec.natural_key:
+        return tuple(name for name in spec.natural_key if name in ("venue", "instrument", "trade_id"))
+    return spec.natural_key
+
+
 @dataclass(slots=True)
 class Repeats:
     """What a file's rows have said so far: per key a hash of all that its first row said, and of all but the column
@@ -40,7 +47,7 @@ class Repeats:
             return np.zeros(0, np.bool_), np.zeros(0, np.bool_)
         names = [name for name in self.spec.names if name != NOT_COMPARED]
         firm = [name for name in names if name != self.spec.prefer]
-        mine = np.stack([row_hashes(rows, columns) for columns in (self.spec.natural_key, names, firm)])
+        mine = np.stack([row_hashes(rows, columns) for columns in (_identity(self.spec), names, firm)])
         keys = mine[0]
         order = np.argsort(keys, kind="stable")
         begins = np.ones(len(keys), np.bool_)

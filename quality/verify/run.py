@@ -47,7 +47,7 @@ def verify(root: Root, *, since_last: bool = False, remember: bool = False) -> V
     if ledger is not None:
         _account(snapshot, ledger, report)
     report.problems += check_manifests(root, snapshot.tables, trusted=known.knows).problems
-    if remember:
+    if remember and proven.proven:
         try:
             note(root, proven)
         except OSError as error:  # a lake that is only to be read is proven all the same

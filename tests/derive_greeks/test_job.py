@@ -16,7 +16,7 @@ from lake.schema import TABLES
 from pipeline.compact import compact
 from pipeline.derive_greeks import GreeksSettings, derive_greeks
 from tests.derive_greeks import kit
-from tests.pipeline.kit import KILLED, assert_sound
+from tests.pipeline.kit import KILLED, assert_table_sound
 from tests.system.kit import Forge
 
 EVERY = GreeksSettings(quotes_every_s=0)
@@ -73,7 +73,7 @@ def test_a_second_run_finds_nothing_to_do_and_changes_nothing(tmp_path: Path) ->
     assert before[0] == 600
     assert run(root) == (0, 1)
     assert kit.held(root) == before
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
 
 
 def test_changed_input_is_derived_again_and_old_rows_are_gone(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_changed_input_is_derived_again_and_old_rows_are_gone(tmp_path: Path) ->
     assert kit.held(root)[0] == 620
     assert run(root, GreeksSettings(quotes_every_s=0, forward_max_age_s=1)) == (1, 0), "so do settings"
     assert kit.held(root)[0] == 620
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
 
 
 def test_corrected_terms_are_derived_again(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_ranges_and_processes_make_no_difference(tmp_path: Path) -> None:
     table = Table.find(root, TABLES["greeks"])
     assert table is not None
     assert len(table.files()) > 5
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
 
 
 def forget(root: Root) -> None:
@@ -182,11 +182,11 @@ def test_killed_at_any_step_the_next_run_ends_the_same(tmp_path: Path, forge: Fo
     verb = ["--root", str(root.path), "greeks", "--every", "0s"]
     code, output = forge.lake(*verb, crash_at=step, LAKE_GREEKS_ROWS_IN_MEMORY="100")
     assert code == KILLED, output
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
     assert kit.held(root)[0] in (600, 620), "the old rows or the new ones, never some of each"
     run(root, GreeksSettings(quotes_every_s=0, rows_in_memory=100))
     assert kit.held(root) == kit.held(other)
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
 
 
 def test_sources_share_the_table_and_replace_only_their_own_rows(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_day_without_rows_is_done_once(tmp_path: Path) -> None:
     days = [kit.DAY + dt.timedelta(days=day) for day in (1, 2, 3)]
     assert run(root, of="candles", days=days) == (3, 0)
     assert run(root, of="candles", days=days) == (0, 3)
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
 
 
 def test_open_days_wait_unless_they_are_asked_for(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_what_cannot_be_known_is_null_and_says_why(tmp_path: Path) -> None:
     assert at_expiry["undetermined"]
     assert (unknown["strike"], unknown["expiration_ts"], unknown["option_type"]) == (None, None, None)
     assert unknown["forward_source"] == "underlying_price"
-    assert_sound(root)
+    assert_table_sound(root, "greeks")
 
 
 def test_only_tables_with_prices_of_options_are_taken(tmp_path: Path) -> None:
