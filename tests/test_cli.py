@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli import app
+from lake.beats import COLLECT, beat_path, write_beat
 from lake.invocation import as_seconds
 from lake.root import Root, open_root
 from pipeline.ingest import ingest
+from tests.ops.kit import collector_beat
 from tests.pipeline import kit
 
 runner = CliRunner()
@@ -214,6 +216,7 @@ def test_status_tells_of_processes_that_ran_before_and_watching_needs_a_terminal
     lake: Root, tmp_path: Path
 ) -> None:
     copy = kit.copy_of(lake, tmp_path / "lake")
+    write_beat(beat_path(copy.run, COLLECT, kit.STREAM), collector_beat(state="stopped", stream=kit.STREAM))
     [collector] = json.loads(run(copy, "status", "--json").stdout)["collectors"]
     assert collector["stream"] == "deribit"
     assert collector["collector"].startswith("stopped cleanly at ")
