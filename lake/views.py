@@ -223,9 +223,11 @@ class Connection:
         nodes = plan(self._planner, inner, parameters)
         check_plan(nodes)
         for name, scans in sorted(planned_scans(nodes, inner, TABLES).items()):
-            if exists(self._root.table(name)) and (lease := take_lease(self._root, name)):
+            # A table that is made only now is empty for this statement: its files would be listed without a lease.
+            made = exists(self._root.table(name))
+            if made and (lease := take_lease(self._root, name)):
                 self._leases.append(lease)
-            table = self._tables.find(name)
+            table = self._tables.find(name) if made else None
             paths = prune(table.listing(), scans, TABLES[name].period) if table else []
             if not paths:
                 self._sql.execute(_empty_view(TABLES[name]))

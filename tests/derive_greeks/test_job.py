@@ -16,7 +16,7 @@ from lake.schema import TABLES
 from pipeline.compact import compact
 from pipeline.derive_greeks import GreeksSettings, derive_greeks
 from tests.derive_greeks import kit
-from tests.pipeline.kit import KILLED, assert_table_sound
+from tests.pipeline.kit import KILLED, assert_table_sound, problems_of
 from tests.system.kit import Forge
 
 EVERY = GreeksSettings(quotes_every_s=0)
@@ -298,7 +298,8 @@ def test_what_cannot_be_known_is_null_and_says_why(tmp_path: Path) -> None:
     assert at_expiry["undetermined"]
     assert (unknown["strike"], unknown["expiration_ts"], unknown["option_type"]) == (None, None, None)
     assert unknown["forward_source"] == "underlying_price"
-    assert_table_sound(root, "greeks")
+    (told,) = problems_of(root, "greeks")
+    assert "holds BTC-STRANGE, which belongs to no family, not to btc_option" in told
 
 
 def test_only_tables_with_prices_of_options_are_taken(tmp_path: Path) -> None:

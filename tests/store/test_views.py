@@ -173,6 +173,17 @@ def test_a_connection_sees_what_was_committed_and_replaced_meanwhile(root: Root)
         assert ids(table) == list(range(9))
 
 
+def test_a_table_made_while_a_statement_begins_is_empty_for_it(
+    filled: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(filled) as sql:
+        with monkeypatch.context() as before_it_was_made:
+            before_it_was_made.setattr("lake.views.exists", lambda folder: False)
+            assert sql.execute("SELECT count(*) FROM trades").fetchall() == [(0,)]
+            assert list(filled.locks.glob("readers-*")) == [], "nothing is read without a lease"
+        assert sql.execute("SELECT count(*) FROM trades").fetchall() == [(9,)]
+
+
 def test_parameters_are_taken(sql: Connection) -> None:
     answer = sql.execute(
         "SELECT count(*) FROM trades WHERE date = $1 AND family = $2", [DAY, "spot"]

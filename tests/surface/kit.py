@@ -79,12 +79,12 @@ def tick(name: str, ts: dt.datetime, mark_iv: float | None, **others: Any) -> di
 
 
 def ticks(
-    ts: dt.datetime, smiles: dict[dt.datetime, Svi] = SMILES, *, lift: float = 0.0
+    ts: dt.datetime, smiles: dict[dt.datetime, Svi] = SMILES, *, lift: float = 0.0, underlying: str = "BTC"
 ) -> list[dict[str, Any]]:
-    """A tick of every option at `ts`, `lift` volatility points above the smiles, as of noon."""
+    """A tick of every option on `underlying` at `ts`, `lift` volatility points above the smiles, as of noon."""
     return [
         tick(
-            option_name(e, k, call=call),
+            option_name(e, k, call=call, underlying=underlying),
             ts,
             round(100.0 * float(smile.volatility(np.log(k / FORWARD), years(e))) + lift, 2),
         )
